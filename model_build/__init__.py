@@ -1,0 +1,1 @@
+"""Builds, compresses, evaluates, signs and publishes SqueezeNet as ONNX releases."""
