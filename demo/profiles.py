@@ -7,6 +7,9 @@ from typing import Final, Literal
 
 LinkClass = Literal["wifi", "cellular", "roaming"]
 
+CUTS_MOST: Final = 4
+"""Connections that a flaky link cuts in all: enough for the report, few enough for three minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -40,9 +43,15 @@ class Profile:
                 options += [option, str(value)]
         return options
 
+    def link_options(self) -> list[str]:
+        """Return the options of `demo.link` that make this link."""
+        options = []
+        if self.cut_after_bytes is not None:
+            options += ["--cut-after", str(self.cut_after_bytes), "--cuts", str(CUTS_MOST)]
+        if self.budget_period_s is not None:
+            options += ["--period-s", str(self.budget_period_s)]
+        return options
 
-CUTS_MOST: Final = 4
-"""Connections that a flaky link cuts in all: enough for the report, few enough for three minutes."""
 
 WIFI: Final = Profile("wifi")
 METERED: Final = Profile(
@@ -55,6 +64,7 @@ METERED: Final = Profile(
 FLAKY: Final = Profile("flaky", cut_after_bytes=180_000)
 LATE: Final = Profile("late")
 
+BY_NAME: Final = {profile.name: profile for profile in (WIFI, METERED, FLAKY, LATE)}
 BY_NUMBER: Final = (WIFI, METERED, FLAKY)
 """What a replica of the containers' fleet becomes: number 1 the first, and so on in turn."""
 
