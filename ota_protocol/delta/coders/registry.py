@@ -1,0 +1,29 @@
+"""Owns the list of coders, and what a whole program needs of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ota_protocol.delta.coders.codes import CODES
+from ota_protocol.delta.coders.insert import ADD, INSERT
+from ota_protocol.delta.coders.job import Coder
+from ota_protocol.delta.format import OUTPUT, Kind, Op
+from ota_protocol.delta.packing import CHUNK_BYTES
+
+CODERS: Final[dict[int, Coder]] = {Kind.INSERT: INSERT, Kind.ADD: ADD, Kind.CODES: CODES}
+
+
+def op_memory(op: Op) -> int:
+    """Return the bytes that one op needs while it runs, pools aside."""
+    coder = CODERS.get(op.kind)
+    return coder.memory(op) if coder else CHUNK_BYTES
+
+
+def program_memory(ops: Sequence[Op]) -> int:
+    """Return the most bytes that are alive at once: all pools filled so far, and one op."""
+    pools = most = 0
+    for op in ops:
+        pools += op.length if op.destination != OUTPUT else 0
+        most = max(most, pools + op_memory(op))
+    return most

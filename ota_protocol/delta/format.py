@@ -1,0 +1,252 @@
+"""Owns the delta file: its header, its program, and how both are written and read. `docs/delta-format.md` is the norm.
+
+::
+
+    header   "SQD" version flags · base digest, base length · result digest, result length · memory · program lengths
+    program  packed; one record an op
+    payloads of all ops in their order, nothing after them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+from ota_protocol.delta.limits import DEFAULT_LIMITS, Limits
+from ota_protocol.delta.packing import pack, unpack
+from ota_protocol.delta.source import Source
+from ota_protocol.delta.varint import Cursor, write_signed, write_unsigned
+from ota_protocol.digest import DigestHex
+from ota_protocol.errors import DeltaError
+
+MAGIC: Final = b"SQD"
+VERSION: Final = 1
+_HAS_BASE: Final = 1
+MAX_HEADER_BYTES: Final = 5 + 2 * 32 + 5 * 9
+
+OUTPUT: Final = 0
+"""The destination that is the result; every other destination is a pool, numbered from 1."""
+
+
+class Kind(IntEnum):
+    """What an op does. A kind below 16 moves bytes, the others decode numbers."""
+
+    COPY = 1
+    """Ranges of the base, unchanged."""
+    EMIT = 2
+    """The next bytes of a pool."""
+    INSERT = 3
+    """Packed bytes, with ranges of the base as their dictionary."""
+    ADD = 4
+    """Ranges of the base plus packed differences, byte by byte modulo 256."""
+    CODES = 16
+    """Small integers, entropy-coded, with a base's as context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bytes of the base."""
+
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One step of the program: it makes `length` bytes for its destination."""
+
+    kind: int
+    length: int
+    destination: int = OUTPUT
+    ranges: tuple[Range, ...] = ()
+    parameters: tuple[int, ...] = ()
+    payload_length: int = 0
+
+    @property
+    def reference_length(self) -> int:
+        """Bytes of the base that the op names."""
+        return sum(part.length for part in self.ranges)
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaHeader:
+    """What a delta says of itself before anything is done."""
+
+    base_digest: DigestHex | None
+    base_length: int
+    result_digest: DigestHex
+    result_length: int
+    memory_bytes: int
+    """Most working memory that an op together with the pools needs."""
+    program_length: int
+    packed_program_length: int
+    header_length: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A header and its program."""
+
+    header: DeltaHeader
+    ops: tuple[Op, ...]
+
+
+# ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_delta(
+    base: tuple[DigestHex, int] | None,
+    result: tuple[DigestHex, int],
+    memory_bytes: int,
+    ops: Sequence[Op],
+    payloads: Sequence[bytes],
+) -> bytes:
+    """Return the delta file.
+
+    Args:
+        base, result: digest and length; base is None for a compressed full.
+        ops, payloads: of equal length.
+    """
+    program = _write_program(ops)
+    packed = pack(program)
+    head = bytearray(MAGIC + bytes([VERSION, _HAS_BASE if base else 0]))
+    if base:
+        head += bytes.fromhex(base[0]) + write_unsigned(base[1])
+    head += bytes.fromhex(result[0]) + write_unsigned(result[1])
+    head += write_unsigned(memory_bytes) + write_unsigned(len(program)) + write_unsigned(len(packed))
+    return b"".join([bytes(head), packed, *payloads])
+
+
+def _write_program(ops: Sequence[Op]) -> bytes:
+    out = bytearray(write_unsigned(len(ops)))
+    position = 0
+    for op in ops:
+        for value in (op.kind, op.destination, op.length, len(op.ranges)):
+            out += write_unsigned(value)
+        for part in op.ranges:
+            out += write_signed(part.offset - position) + write_unsigned(part.length)
+            position = part.offset + part.length
+        out += write_unsigned(len(op.parameters))
+        for value in op.parameters:
+            out += write_unsigned(value)
+        out += write_unsigned(op.payload_length)
+    return bytes(out)
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_header(delta: Source) -> DeltaHeader:
+    """Read and check the header.
+
+    Raises:
+        DeltaError: ``header``; it is no delta, of another version, or cut off.
+    """
+    cursor = Cursor(delta.read(0, min(delta.length_bytes, MAX_HEADER_BYTES)), "header")
+    if cursor.take(len(MAGIC)) != MAGIC:
+        raise DeltaError("this is no delta file", op="header", remedy="check which file was given")
+    version, flags = cursor.take(2)
+    if version != VERSION:
+        raise DeltaError(f"format version {version} is not {VERSION}", op="header", remedy="update the agent")
+    if flags & ~_HAS_BASE:
+        raise DeltaError(f"flags {flags:#04x} are unknown", op="header", remedy="update the agent")
+    base_digest, base_length = (cursor.take(32).hex(), cursor.unsigned()) if flags & _HAS_BASE else (None, 0)
+    return DeltaHeader(
+        base_digest=base_digest,
+        base_length=base_length,
+        result_digest=cursor.take(32).hex(),
+        result_length=cursor.unsigned(),
+        memory_bytes=cursor.unsigned(),
+        program_length=cursor.unsigned(),
+        packed_program_length=cursor.unsigned(),
+        header_length=cursor.position,
+    )
+
+
+def read_delta(delta: Source, *, limits: Limits = DEFAULT_LIMITS) -> Delta:
+    """Read header and program, and check every bound that can be checked before work begins.
+
+    Raises:
+        DeltaError: ``header``, ``program``, ``op n (kind)`` or ``trailer``.
+    """
+    header = read_header(delta)
+    _check_header(header, delta.length_bytes, limits)
+    packed = delta.read(header.header_length, header.packed_program_length)
+    program = unpack(packed, header.program_length, "program", memory_bytes=limits.control_bytes)
+    ops = tuple(_read_program(Cursor(program, "program"), header, limits))
+    _check_lengths(header, ops, delta.length_bytes)
+    return Delta(header, ops)
+
+
+def _check_header(header: DeltaHeader, delta_length: int, limits: Limits) -> None:
+    for what, value, ceiling in (
+        ("a result of", header.result_length, limits.result_bytes),
+        ("working memory of", header.memory_bytes, limits.memory_bytes),
+        ("a program of", header.program_length, limits.control_bytes),
+    ):
+        if value > ceiling:
+            raise DeltaError(f"{what} {value:,} bytes is above the limit of {ceiling:,}", op="header")
+    if header.header_length + header.packed_program_length > delta_length:
+        raise DeltaError("the file ends within its program", op="program", remedy="fetch it again")
+
+
+def _read_program(cursor: Cursor, header: DeltaHeader, limits: Limits) -> list[Op]:
+    count = cursor.unsigned()
+    if count > limits.ops:
+        raise DeltaError(f"{count:,} ops are above the limit of {limits.ops:,}", op="program")
+    ops: list[Op] = []
+    position, ranges_left = 0, limits.ranges
+    for index in range(count):
+        kind, destination, length, n_ranges = (cursor.unsigned() for _ in range(4))
+        if n_ranges > ranges_left:
+            raise DeltaError(f"more than {limits.ranges:,} ranges", op=name_op(index, kind))
+        ranges_left -= n_ranges
+        ranges, position = _read_ranges(cursor, n_ranges, position, header.base_length, name_op(index, kind))
+        parameters = tuple(cursor.unsigned() for _ in range(_bounded(cursor, name_op(index, kind))))
+        ops.append(Op(kind, length, destination, ranges, parameters, cursor.unsigned()))
+    if cursor.remaining:
+        raise DeltaError(f"{cursor.remaining} bytes follow its last op", op="program")
+    return ops
+
+
+def _read_ranges(
+    cursor: Cursor, count: int, position: int, base_length: int, part: str
+) -> tuple[tuple[Range, ...], int]:
+    ranges = []
+    for _ in range(count):
+        offset = position + cursor.signed()
+        length = cursor.unsigned()
+        position = offset + length
+        if offset < 0 or position > base_length:
+            raise DeltaError(f"bytes {offset:,} to {position:,} lie outside the base of {base_length:,}", op=part)
+        ranges.append(Range(offset, length))
+    return tuple(ranges), position
+
+
+def _bounded(cursor: Cursor, part: str) -> int:
+    """A count of integers that follow can not be larger than the bytes that follow."""
+    count = cursor.unsigned()
+    if count > cursor.remaining:
+        raise DeltaError(f"{count:,} parameters in {cursor.remaining:,} bytes", op=part)
+    return count
+
+
+def _check_lengths(header: DeltaHeader, ops: Sequence[Op], delta_length: int) -> None:
+    produced = sum(op.length for op in ops if op.destination == OUTPUT)
+    if produced != header.result_length:
+        raise DeltaError(f"the ops make {produced:,} bytes, the header says {header.result_length:,}", op="program")
+    end = header.header_length + header.packed_program_length + sum(op.payload_length for op in ops)
+    if end != delta_length:
+        raise DeltaError(
+            f"the file has {delta_length:,} bytes, its ops need {end:,}", op="trailer", remedy="fetch it again"
+        )
+
+
+def name_op(index: int, kind: int) -> str:
+    """Return how errors name op `index`: ``op 3 (insert)``."""
+    try:
+        return f"op {index} ({Kind(kind).name.lower()})"
+    except ValueError:
+        return f"op {index} (kind {kind})"

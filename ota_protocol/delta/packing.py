@@ -1,0 +1,167 @@
+"""Owns the packed byte string: plain bytes, zstd with a dictionary, or raw LZMA, named by a first byte.
+
+Everything in a delta that is not numbers travels this way: the program itself, graph text, byte differences. Both
+kinds of compression come from kept libraries (`zstandard`, the standard library's `lzma`); packing tries them all.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+from collections.abc import Iterator
+from typing import Any, Final
+
+import zstandard
+
+from ota_protocol.errors import DeltaError
+
+PLAIN: Final = 0
+ZSTD: Final = 1
+LZMA: Final = 2
+"""Methods; a packed string of LZMA has two more bytes: lc + 9·(lp + 5·pb), and the log₂ of its dictionary."""
+
+CHUNK_BYTES: Final = 256 << 10
+"""What is unpacked is handed on in pieces of this size."""
+MAX_WINDOW_LOG: Final = 26
+"""64 MiB; larger windows do not fit the vehicle's memory."""
+_MIN_WINDOW_LOG: Final = 12
+_LZMA_TRIALS: Final = ((3, 0, 2), (0, 0, 0), (1, 0, 0), (2, 0, 2), (0, 2, 2))
+"""(lc, lp, pb): text, order-0 residuals, byte residuals, structured records, 4-byte records."""
+
+
+def pack(data: bytes, dictionary: bytes = b"") -> bytes:
+    """Return the shortest packed form of `data`, with `dictionary` known to both ends."""
+    candidates = [bytes([PLAIN]) + data, _zstd(data, dictionary)]
+    if not dictionary:
+        candidates.append(_lzma(data))
+    return min(candidates, key=len)
+
+
+def unpack(packed: bytes, length: int, part: str, *, dictionary: bytes = b"", memory_bytes: int) -> bytes:
+    """Return the `length` bytes that were packed.
+
+    Raises:
+        DeltaError: named by `part`; they are fewer or more, damaged, or need more than `memory_bytes`.
+    """
+    if length > memory_bytes:
+        raise DeltaError(f"{length:,} bytes are above the memory limit of {memory_bytes:,}", op=part)
+    return b"".join(unpack_stream(packed, length, part, dictionary=dictionary, memory_bytes=memory_bytes))
+
+
+def unpack_stream(
+    packed: bytes, length: int, part: str, *, dictionary: bytes = b"", memory_bytes: int
+) -> Iterator[bytes]:
+    """Yield the `length` bytes that were packed, piece by piece.
+
+    Raises:
+        DeltaError: as `unpack`.
+    """
+    if not packed:
+        raise DeltaError("the packed bytes are missing", op=part)
+    method, body = packed[0], packed[1:]
+    if method == PLAIN:
+        yield from _plain(body, length, part)
+    elif method == ZSTD:
+        yield from _unzstd(body, length, part, dictionary, memory_bytes)
+    elif method == LZMA:
+        yield from _unlzma(body, length, part, memory_bytes)
+    else:
+        raise DeltaError(f"packing method {method} is unknown", op=part, remedy="update the agent")
+
+
+def _plain(body: bytes, length: int, part: str) -> Iterator[bytes]:
+    if len(body) != length:
+        raise DeltaError(f"{len(body):,} plain bytes for {length:,}", op=part)
+    for first in range(0, length, CHUNK_BYTES):
+        yield body[first : first + CHUNK_BYTES]
+
+
+# ── zstd ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _window_log(size: int) -> int:
+    return max(_MIN_WINDOW_LOG, min(MAX_WINDOW_LOG, max(1, size - 1).bit_length()))
+
+
+def _zstd(data: bytes, dictionary: bytes) -> bytes:
+    size = len(data) + len(dictionary)
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        22,
+        source_size=size,
+        window_log=_window_log(size),
+        enable_ldm=size > 1 << 20,
+        format=zstandard.FORMAT_ZSTD1_MAGICLESS,
+        write_content_size=False,
+        write_checksum=False,
+        write_dict_id=False,
+    )
+    known = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if dictionary else None
+    compressor = zstandard.ZstdCompressor(compression_params=parameters, dict_data=known)
+    return bytes([ZSTD]) + compressor.compress(data)
+
+
+def _unzstd(body: bytes, length: int, part: str, dictionary: bytes, memory_bytes: int) -> Iterator[bytes]:
+    window = min(memory_bytes, 1 << MAX_WINDOW_LOG)
+    known = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if dictionary else None
+    decompressor = zstandard.ZstdDecompressor(
+        dict_data=known, max_window_size=max(window, 1 << _MIN_WINDOW_LOG), format=zstandard.FORMAT_ZSTD1_MAGICLESS
+    )
+    reader = decompressor.stream_reader(io.BytesIO(body), read_across_frames=False)
+    left = length
+    try:
+        while left:
+            chunk = reader.read(min(left, CHUNK_BYTES))
+            if not chunk:
+                raise DeltaError(f"zstd data ends {left:,} bytes early", op=part)
+            left -= len(chunk)
+            yield chunk
+        if reader.read(1):
+            raise DeltaError("zstd data goes on after its end", op=part)
+    except zstandard.ZstdError as error:
+        raise DeltaError(f"zstd data is damaged ({error})", op=part, remedy="fetch it again") from error
+
+
+# ── LZMA ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _lzma(data: bytes) -> bytes:
+    log = _window_log(len(data))
+    forms = []
+    for lc, lp, pb in _LZMA_TRIALS:
+        filters = [_lzma_filter(lc, lp, pb, log) | {"mode": lzma.MODE_NORMAL, "nice_len": 273, "mf": lzma.MF_BT4}]
+        head = bytes([LZMA, lc + 9 * (lp + 5 * pb), log])
+        forms.append(head + lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters))
+    return min(forms, key=len)
+
+
+def _lzma_filter(lc: int, lp: int, pb: int, log: int) -> dict[str, Any]:
+    return {"id": lzma.FILTER_LZMA1, "lc": lc, "lp": lp, "pb": pb, "dict_size": 1 << log}
+
+
+def _unlzma(body: bytes, length: int, part: str, memory_bytes: int) -> Iterator[bytes]:
+    decompressor = _lzma_decompressor(body[:2], part, memory_bytes)
+    left, feed = length, body[2:]
+    try:
+        while left:
+            chunk = decompressor.decompress(feed, max_length=min(left, CHUNK_BYTES))
+            if not chunk:
+                raise DeltaError(f"LZMA data ends {left:,} bytes early", op=part)
+            feed = b""
+            left -= len(chunk)
+            yield chunk
+        if not decompressor.eof and decompressor.decompress(feed, max_length=1):
+            raise DeltaError("LZMA data goes on after its end", op=part)
+    except (lzma.LZMAError, EOFError) as error:
+        raise DeltaError(f"LZMA data is damaged ({error})", op=part, remedy="fetch it again") from error
+
+
+def _lzma_decompressor(head: bytes, part: str, memory_bytes: int) -> lzma.LZMADecompressor:
+    if len(head) < 2:
+        raise DeltaError("LZMA data has no properties", op=part)
+    lc, rest = head[0] % 9, head[0] // 9
+    lp, pb, log = rest % 5, rest // 5, head[1]
+    if lc + lp > 4 or pb > 4 or not _MIN_WINDOW_LOG <= log <= MAX_WINDOW_LOG:
+        raise DeltaError(f"LZMA properties {head.hex()} are out of range", op=part)
+    if 1 << log > max(memory_bytes, 1 << _MIN_WINDOW_LOG):
+        raise DeltaError(f"an LZMA dictionary of 2^{log} bytes is above the memory limit", op=part)
+    return lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=[_lzma_filter(lc, lp, pb, log)])
