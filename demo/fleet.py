@@ -48,11 +48,13 @@ class Fleet:
     Args:
         state: the demo's folder; logs go to `logs/`, the record to `fleet.json`.
         scripts: folder of the `ota-*` commands.
+        grace_s: how long a process may take to end after SIGTERM.
     """
 
-    def __init__(self, state: Path, scripts: Path) -> None:
+    def __init__(self, state: Path, scripts: Path, grace_s: float = GRACE_S) -> None:
         self._state = state
         self._scripts = scripts
+        self._grace_s = grace_s
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._started: list[Started] = []
         (state / "logs").mkdir(parents=True, exist_ok=True)
@@ -99,7 +101,7 @@ class Fleet:
 
     def stop(self) -> None:
         """Stop every process group, in reverse order of start, and wait until they are gone."""
-        stop_started(reversed(self._started))
+        stop_started(reversed(self._started), self._grace_s)
         for process in self._running.values():
             process.wait()
         self._running.clear()
@@ -142,12 +144,12 @@ def alive_in(state: Path) -> list[str]:
     return [entry.name for entry in read_record(state) if _is_alive(entry)]
 
 
-def stop_started(started: Iterable[Started]) -> None:
-    """Send SIGTERM to each group, wait up to GRACE_S for all of them, and kill what is left."""
+def stop_started(started: Iterable[Started], grace_s: float = GRACE_S) -> None:
+    """Send SIGTERM to each group, wait up to `grace_s` seconds for all of them, and kill what is left."""
     groups = [entry for entry in started if _is_alive(entry)]
     for entry in groups:
         _signal_group(entry.pid, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_S
+    deadline = time.monotonic() + grace_s
     while any(_is_alive(entry) for entry in groups) and time.monotonic() < deadline:
         time.sleep(0.05)
     for entry in groups:  # also where the leader is gone: a child that it left behind is in its group
