@@ -92,7 +92,7 @@ def _value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
 
 
 def _unshaped(name: str) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", None, None, None])
 
 
 class _Builder:

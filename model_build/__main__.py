@@ -1,0 +1,33 @@
+"""Owns the command line `ota-build`: its subcommands, and how an error becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from model_build.commands.evaluate import evaluate
+from model_build.commands.export import export
+from ota_protocol.errors import OtaError
+
+app = typer.Typer(
+    help="Build, compress, evaluate, sign and publish SqueezeNet as ONNX releases.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(export)
+app.command()(evaluate)
+
+
+def main() -> None:
+    """Run `ota-build`; an error is one line on standard error and the exit code of its family."""
+    try:
+        app()
+    except OtaError as error:
+        typer.echo(f"ota-build: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Owns a built release: `model.onnx`, `manifest.json` and `report.json`, written whole and read back checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from model_build.atomic_files import require_free, write_folder
+from ota_protocol.digest import require_digest
+from ota_protocol.errors import DigestMismatchError, RequestError, StorageError
+from ota_protocol.manifest import MAX_ARTIFACT_BYTES, MAX_MANIFEST_BYTES, ModelManifest
+
+ARTIFACT_FILE = "model.onnx"
+MANIFEST_FILE = "manifest.json"
+REPORT_FILE = "report.json"
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltRelease:
+    """A release that is not published yet.
+
+    Args:
+        artifact: the ONNX file.
+        manifest: names the artifact by digest.
+        report: how the build went, for people; it does not travel.
+    """
+
+    artifact: bytes
+    manifest: ModelManifest
+    report: Mapping[str, JsonValue]
+
+
+def write(built: BuiltRelease, folder: Path, extra: Mapping[str, bytes] | None = None) -> None:
+    """Write all files of a release, or none.
+
+    Args:
+        extra: further files by name.
+
+    Raises:
+        RequestError: the folder holds another build already.
+        StorageError: it cannot be written.
+    """
+    manifest = built.manifest.to_bytes()
+    if _holds(folder, built.artifact, manifest):
+        return
+    require_free(folder)
+    report = json.dumps(dict(built.report), indent=2, ensure_ascii=False).encode() + b"\n"
+    files = {ARTIFACT_FILE: built.artifact, MANIFEST_FILE: manifest, REPORT_FILE: report}
+    write_folder(folder, {**files, **(extra or {})})
+
+
+def read_manifest(folder: Path) -> ModelManifest:
+    """Return the manifest of a release folder.
+
+    Raises:
+        RequestError: there is no such folder, or no manifest in it.
+        MalformedError: the manifest does not parse.
+    """
+    return ModelManifest.from_bytes(_read(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES))
+
+
+def read_artifact(folder: Path, manifest: ModelManifest) -> bytes:
+    """Return the ONNX file of a release folder.
+
+    Raises:
+        RequestError: it is missing.
+        DigestMismatchError: it is not the file that the manifest names.
+    """
+    artifact = _read(folder / ARTIFACT_FILE, MAX_ARTIFACT_BYTES)
+    try:
+        require_digest(artifact, manifest.artifact.digest, ARTIFACT_FILE)
+    except DigestMismatchError as error:
+        raise DigestMismatchError(error.message, remedy=f"build {folder} again") from error
+    return artifact
+
+
+def _read(path: Path, most: int) -> bytes:
+    try:
+        if path.stat().st_size > most:
+            raise RequestError(f"{path} has more than {most:,} bytes", remedy="give a folder that export wrote")
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RequestError(f"there is no {path}", remedy="give a folder that export wrote") from error
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}", remedy="check its permissions") from error
+
+
+def _holds(folder: Path, artifact: bytes, manifest: bytes) -> bool:
+    """Tell whether the same release is there already; its report may tell of another run."""
+    found = [folder / ARTIFACT_FILE, folder / MANIFEST_FILE]
+    if not all(path.is_file() for path in found):
+        return False
+    return [path.read_bytes() for path in found] == [artifact, manifest]
