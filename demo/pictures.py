@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import importlib.util
 import random
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -127,3 +129,18 @@ def _cut(picture: Image.Image, chance: random.Random, *, least: float) -> Image.
     top = round((picture.height - side) * chance.uniform(0.2, 0.8))
     square = picture.resize((FRAME_PX, FRAME_PX), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
     return square.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if chance.random() < 0.5 else square
+
+
+def main() -> None:
+    """Write the photographs themselves to FOLDER/photographs, and frames of each NAME to FOLDER/frames/NAME."""
+    folder, names = Path(sys.argv[1]), sys.argv[2:]
+    source = data_folder()
+    (folder / "photographs").mkdir(parents=True)
+    for photograph in PHOTOGRAPHS:
+        shutil.copy(source / photograph.file, folder / "photographs")
+    for name in names:
+        write_frames(folder / "frames" / name, name, source)
+
+
+if __name__ == "__main__":
+    main()

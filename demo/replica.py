@@ -1,0 +1,133 @@
+"""Owns one vehicle of the containers' fleet: which number it is, its link, its enrolment, and what it shows.
+
+Every replica starts from the same image and the same settings. It takes the lowest number that no other replica holds,
+in a folder that all of them share; the number gives it its name and its profile, and a container that comes back finds
+its old state again. Standard library alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from demo.link import read_traffic
+from demo.profiles import Profile, of_number
+
+MOST_REPLICAS: Final = 100
+LINK_PORT: Final = 9000
+ENROL_ATTEMPTS: Final = 10
+ENROL_AGAIN_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One container of the fleet.
+
+    Args:
+        number: from 1; held for as long as the process lives.
+        state: what the vehicle keeps.
+    """
+
+    number: int
+    state: Path
+
+    @property
+    def name(self) -> str:
+        """The vehicle's name."""
+        return f"vehicle-{self.number}"
+
+    @property
+    def profile(self) -> Profile:
+        """What kind of vehicle it is."""
+        return of_number(self.number)
+
+    @property
+    def traffic(self) -> Path:
+        """What its link counted."""
+        return self.state / "traffic.json"
+
+
+def take_number(vehicles: Path) -> Replica:
+    """Take the lowest number that nobody holds. The lock is inherited by the agent, and goes with it.
+
+    Raises:
+        RuntimeError: all numbers are taken.
+    """
+    for number in range(1, MOST_REPLICAS + 1):
+        state = vehicles / str(number)
+        state.mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        os.set_inheritable(lock, True)
+        return Replica(number, state)
+    raise RuntimeError(f"{MOST_REPLICAS} replicas run already in {vehicles}")
+
+
+def start_link(replica: Replica, registry: str) -> str:
+    """Start the replica's link to `registry` (host:port), and return the address on which it leads there."""
+    command = [sys.executable, "-m", "demo.link", "--listen", str(LINK_PORT), "--to", registry]
+    subprocess.Popen([*command, "--count-file", str(replica.traffic), *replica.profile.link_options()])  # noqa: S603
+    return f"http://127.0.0.1:{LINK_PORT}"
+
+
+def enrol(replica: Replica, registry: str, trust: Path) -> None:
+    """Enrol over the link, which takes a moment to listen.
+
+    Raises:
+        subprocess.CalledProcessError: it does not succeed; the agent has said why.
+    """
+    command = ["ota-agent", "enrol", "--state", str(replica.state), "--registry", registry, "--vehicle", replica.name]
+    command += ["--enrolment-token-file", str(trust / "enrolment.token"), "--root", str(trust / "root.json")]
+    for attempt in range(1, ENROL_ATTEMPTS + 1):
+        ended = subprocess.run(command, check=attempt == ENROL_ATTEMPTS)  # noqa: S603  (our own command, no shell)
+        if ended.returncode == 0:
+            return
+        time.sleep(ENROL_AGAIN_S)
+
+
+def drive(env: Mapping[str, str]) -> None:
+    """Become the agent of a free number. Does not return."""
+    replica = take_number(Path(env["VEHICLES_DIR"]))
+    Path(env["NUMBER_FILE"]).write_text(str(replica.number))
+    enrol(replica, start_link(replica, env["REGISTRY"]), Path(env["TRUST_DIR"]))
+    options = ["--state", str(replica.state), "--frames", f"{env['FRAMES_DIR']}/{replica.profile.name}"]
+    command = ["ota-agent", "run", *options, *replica.profile.agent_options()]
+    os.execvp(command[0], command)  # noqa: S606  (our own command; its settings are in the environment)
+
+
+def show(env: Mapping[str, str]) -> None:
+    """Put the vehicle's status and its link's count where the fleet's report is made; fails if the agent does not."""
+    number = int(Path(env["NUMBER_FILE"]).read_text())
+    replica = Replica(number, Path(env["VEHICLES_DIR"]) / str(number))
+    command = ["ota-agent", "status", "--state", str(replica.state)]
+    status = subprocess.run(command, capture_output=True, check=True).stdout  # noqa: S603  (our own command, no shell)
+    seen = {
+        "profile": replica.profile.name,
+        "status": json.loads(status),
+        "traffic": asdict(read_traffic(replica.traffic)),
+    }
+    file = Path(env["SHOWN_DIR"]) / f"{replica.name}.json"
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(seen))
+    new.replace(file)
+
+
+def main() -> None:
+    """Run as a container's command (`drive`) or as its health check (`show`)."""
+    {"drive": drive, "show": show}[sys.argv[1]](os.environ)
+
+
+if __name__ == "__main__":
+    main()
