@@ -8,6 +8,7 @@ import typer
 
 from model_build.commands.evaluate import evaluate
 from model_build.commands.export import export
+from model_build.commands.publish import publish
 from ota_protocol.errors import OtaError
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 app.command()(export)
 app.command()(evaluate)
+app.command()(publish)
 
 
 def main() -> None:

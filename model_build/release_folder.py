@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from model_build.atomic_files import require_free, write_folder
-from ota_protocol.digest import require_digest
 from ota_protocol.errors import DigestMismatchError, RequestError, StorageError
 from ota_protocol.manifest import MAX_ARTIFACT_BYTES, MAX_MANIFEST_BYTES, ModelManifest
 
@@ -60,7 +60,32 @@ def read_manifest(folder: Path) -> ModelManifest:
         RequestError: there is no such folder, or no manifest in it.
         MalformedError: the manifest does not parse.
     """
-    return ModelManifest.from_bytes(_read(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES))
+    return ModelManifest.from_bytes(read_manifest_bytes(folder))
+
+
+def read_manifest_bytes(folder: Path) -> bytes:
+    """Return the manifest file as it is: what its digest is taken of.
+
+    Raises:
+        RequestError: there is no such folder, or no manifest in it.
+    """
+    return _read(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES)
+
+
+def check_artifact(folder: Path, manifest: ModelManifest) -> None:
+    """Check that the ONNX file is the one that the manifest names, without holding it in memory.
+
+    Raises:
+        RequestError: it is missing.
+        DigestMismatchError: it is another file.
+    """
+    path = folder / ARTIFACT_FILE
+    if not path.is_file():
+        raise RequestError(f"there is no {path}", remedy="give a folder that export wrote")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != manifest.artifact.digest:
+        raise DigestMismatchError(f"{path} is not the file that its manifest names", remedy="build the folder again")
 
 
 def read_artifact(folder: Path, manifest: ModelManifest) -> bytes:
@@ -70,12 +95,8 @@ def read_artifact(folder: Path, manifest: ModelManifest) -> bytes:
         RequestError: it is missing.
         DigestMismatchError: it is not the file that the manifest names.
     """
-    artifact = _read(folder / ARTIFACT_FILE, MAX_ARTIFACT_BYTES)
-    try:
-        require_digest(artifact, manifest.artifact.digest, ARTIFACT_FILE)
-    except DigestMismatchError as error:
-        raise DigestMismatchError(error.message, remedy=f"build {folder} again") from error
-    return artifact
+    check_artifact(folder, manifest)
+    return _read(folder / ARTIFACT_FILE, MAX_ARTIFACT_BYTES)
 
 
 def _read(path: Path, most: int) -> bytes:
