@@ -36,7 +36,7 @@ def test_labels_name_every_picture_and_no_frame_is_trained_on(tmp_path: Path) ->
     write_frames(tmp_path / "frames", "wifi", data_folder())
     pictures = contents(tmp_path / "labelled")
     rows = list(csv.DictReader(pictures.pop("labels.csv").decode().splitlines()))
-    assert [row["file"] for row in rows] == [name for name in dict.fromkeys(row["file"] for row in rows)]
+    assert [row["file"] for row in rows] == list(dict.fromkeys(row["file"] for row in rows))
     assert {row["file"] for row in rows} == pictures.keys()
     assert "motorcycle_right-0.jpg" not in pictures
     assert not set(pictures.values()) & set(contents(tmp_path / "frames").values())
