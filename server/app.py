@@ -1,0 +1,200 @@
+"""The composition root: the one place where the parts of the server are made and put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Lifespan
+
+from server import problems
+from server.api import blobs as blobs_api
+from server.api import check_in, health, models, rollouts, savings, tuf, vehicles
+from server.background import Periodic
+from server.deps import Services
+from server.description import describe
+from server.limits import BodyLimit
+from server.metrics import CountRequests, Metrics
+from server.repository.keys import OnlineKeys, load_online
+from server.services.catalog import Catalog
+from server.services.check_in import CheckInDesk, CheckInRules
+from server.services.clock import Clock, utc_now
+from server.services.deltas import DeltaMaker, DeltaQueue
+from server.services.enrol import Registrar
+from server.services.files import TargetFiles
+from server.services.gate import Gate
+from server.services.inspection import Inspector
+from server.services.metadata import Resigner
+from server.services.presence import Presence
+from server.services.publish import Publisher
+from server.services.rollouts import RolloutDesk
+from server.services.savings import SavingsDesk
+from server.services.uploads import Uploader
+from server.services.watch import Watch
+from server.services.workspace import Workspace
+from server.settings import Settings
+from server.store import schema
+from server.store.blobs import Blobs
+from server.store.database import Database, database_url
+from server.worker import DurableQueue
+
+VERSION = "0.1.0"
+
+
+class Queue(DeltaQueue, Protocol):
+    """A queue with a life: `DurableQueue`, or a test's own."""
+
+    def start(self, maker: DeltaMaker) -> None:
+        """Begin to work."""
+        ...
+
+    def stop(self) -> None:
+        """End."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """Parts that a test puts in place of the real ones."""
+
+    clock: Clock = utc_now
+    blobs: Blobs | None = None
+    queue: Queue | None = None
+    keys: OnlineKeys | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What lives as long as the app."""
+
+    database: Database
+    workspace: Workspace
+    maker: DeltaMaker
+    queue: Queue
+    presence: Presence
+    refresh: Callable[[], None]
+    periodic: tuple[Periodic, ...] = field(default=())
+
+    def start(self) -> None:
+        """Check the schema, sweep what a crash left, sign what is due, and begin to work.
+
+        Raises:
+            OtaError: the registry was not initialised, or its disk fails.
+        """
+        schema.require_current(self.database)
+        self.workspace.sweep()
+        self.refresh()
+        self.queue.start(self.maker)
+        for work in self.periodic:
+            work.start()
+
+    def stop(self) -> None:
+        """End all work; what was cut off is done at the next start."""
+        for work in self.periodic:
+            work.stop(timeout_s=5)
+        self.queue.stop()
+        self.presence.flush()
+        self.database.close()
+
+
+def create_app(settings: Settings, overrides: Overrides | None = None) -> FastAPI:
+    """Return the server as an ASGI app; it begins to work in its lifespan.
+
+    Raises:
+        RequestError: a setting or a key file cannot be used.
+        StorageError: the data folder cannot be used.
+    """
+    given = overrides or Overrides()
+    parts, services = _assemble(settings, given)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(parts.start)
+        try:
+            yield
+        finally:
+            await run_in_threadpool(parts.stop)
+
+    app = api(lifespan)
+    app.state.services = services
+    app.add_middleware(BodyLimit, blob_bytes=settings.max_upload_bytes)
+    app.add_middleware(CountRequests, metrics=services.metrics)
+    return app
+
+
+def api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """Return the HTTP API without services behind it: enough to describe it."""
+    app = FastAPI(
+        title="SqueezeOTA registry",
+        version=VERSION,
+        summary="Publishes signed releases and deltas of ONNX models, and rolls them out to vehicles.",
+        lifespan=lifespan,
+        docs_url=None,  # their pages load from a CDN, which a closed network does not have
+        redoc_url=None,
+    )
+    problems.install(app)
+    for noun in (blobs_api, models, vehicles, check_in, rollouts, savings, tuf, health):
+        app.include_router(noun.router)
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    return app
+
+
+def _assemble(settings: Settings, given: Overrides) -> tuple[Parts, Services]:
+    url = database_url(settings.database_url, settings.data)
+    database = Database(url)
+    blobs = given.blobs or Blobs.open(settings.blobs_url, settings.data)
+    keys = given.keys or load_online(settings.keys)
+    clock = given.clock
+    workspace = Workspace(settings.incoming)
+    catalog = Catalog(database)
+    presence = Presence(database)
+    queue: Queue = given.queue or DurableQueue(url, settings.data)
+    maker = DeltaMaker(
+        database=database,
+        blobs=blobs,
+        workspace=workspace,
+        catalog=catalog,
+        keys=keys,
+        clock=clock,
+        timeout_s=settings.delta_timeout_s,
+    )
+    inspector = Inspector(blobs, workspace, settings.inspect_timeout_s)
+    rules = CheckInRules(after_s=settings.check_in_after_s, max_failures=settings.max_failures)
+    resigner = Resigner(database, keys, clock)
+
+    def refresh() -> None:
+        if resigner.refresh():
+            catalog.stale()
+
+    periodic = (
+        Periodic("resigner", refresh, settings.resign_every_s),
+        Periodic("presence", presence.flush, settings.seen_flush_s),
+    )
+    services = Services(
+        gate=Gate(database),
+        uploader=Uploader(blobs, workspace, settings.max_upload_bytes),
+        publisher=Publisher(
+            database=database,
+            blobs=blobs,
+            inspector=inspector,
+            catalog=catalog,
+            queue=queue,
+            keys=keys,
+            clock=clock,
+        ),
+        registrar=Registrar(database, presence, clock),
+        check_ins=CheckInDesk(
+            database=database, catalog=catalog, presence=presence, queue=queue, clock=clock, rules=rules
+        ),
+        rollouts=RolloutDesk(database, catalog, queue, clock),
+        savings=SavingsDesk(database),
+        files=TargetFiles(database, blobs, catalog),
+        watch=Watch(database, blobs, catalog, clock),
+        catalog=catalog,
+        metrics=Metrics(),
+    )
+    return Parts(database, workspace, maker, queue, presence, refresh, periodic), services

@@ -1,0 +1,1 @@
+"""Programs that run in bounded child processes, away from the registry's memory and keys."""

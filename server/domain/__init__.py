@@ -1,0 +1,1 @@
+"""Pure decisions and values: no database, no clock, no files."""

@@ -1,0 +1,78 @@
+"""Owns which ways there are to come by a file: raw, compressed full, delta, chain of deltas. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from ota_protocol.delta.plan import plan
+from ota_protocol.digest import DigestHex
+from ota_protocol.manifest import FileRef
+from ota_protocol.wire import Candidate, FileOffer, TransferOffer
+from server.domain.release import KnownRelease
+
+MAX_CHAIN = 3
+"""Transfers in one chain. Each costs a request and an apply; more than three hardly ever beat the compressed full."""
+
+MAX_CANDIDATES = 8
+"""As many as `FileOffer` carries."""
+
+
+class DeltaGraph:
+    """The deltas on offer, as edges from base to result. Frozen after construction."""
+
+    def __init__(self, offers: Iterable[TransferOffer]) -> None:
+        self._into: dict[DigestHex, list[TransferOffer]] = {}
+        for offer in offers:
+            self._into.setdefault(offer.result, []).append(offer)
+
+    def into(self, result: DigestHex) -> tuple[TransferOffer, ...]:
+        """Return the deltas and the compressed full that yield `result`."""
+        return tuple(self._into.get(result, ()))
+
+    def ways(self, held: Collection[DigestHex], result: DigestHex) -> list[tuple[TransferOffer, ...]]:
+        """Return every way of at most `MAX_CHAIN` transfers from a held base, or from nothing, to `result`."""
+        found: list[tuple[TransferOffer, ...]] = []
+        open_ends: list[tuple[TransferOffer, ...]] = [(offer,) for offer in self.into(result)]
+        while open_ends:
+            way = open_ends.pop()
+            base = way[0].base
+            if base is None or base in held:
+                found.append(way)
+            elif len(way) < MAX_CHAIN:
+                seen = {offer.result for offer in way}
+                open_ends += [(offer, *way) for offer in self.into(base) if offer.base not in seen]
+        return found
+
+
+def file_offer(target: str, file: FileRef, graph: DeltaGraph, held: Collection[DigestHex]) -> FileOffer:
+    """Return the ways in which a vehicle that holds `held` can come by `file`: cheapest first, the raw file last."""
+    raw = TransferOffer(target=target, digest=file.digest, length_bytes=file.length_bytes, result=file.digest)
+    others = [_candidate(way) for way in graph.ways(held, file.digest)]
+    ordered = plan(held, [*others, Candidate(kind="raw", transfers=(raw,))])
+    cheapest = [c for c in ordered if c.kind != "raw" and c.length_bytes < file.length_bytes][: MAX_CANDIDATES - 1]
+    return FileOffer(target=target, file=file, candidates=(*cheapest, Candidate(kind="raw", transfers=(raw,))))
+
+
+def _candidate(way: tuple[TransferOffer, ...]) -> Candidate:
+    if len(way) > 1:
+        return Candidate(kind="chain", transfers=way)
+    return Candidate(kind="delta" if way[0].base is not None else "compressed_full", transfers=way)
+
+
+def delta_offer(
+    base: DigestHex | None, result: DigestHex, target: str, digest: DigestHex, length_bytes: int
+) -> TransferOffer:
+    """Return the offer of one delta."""
+    return TransferOffer(target=target, digest=digest, length_bytes=length_bytes, base=base, result=result)
+
+
+def forecast_bytes(release: KnownRelease, graph: DeltaGraph, held: Collection[DigestHex]) -> int:
+    """Return the bytes that a vehicle which holds `held` moves to come by a release the cheapest way."""
+    return sum(
+        file_offer(target, file, graph, held).candidates[0].length_bytes
+        for target, file in (
+            (release.artifact_target, release.artifact),
+            (release.manifest_target, release.manifest),
+        )
+        if file.digest not in held
+    )

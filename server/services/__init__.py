@@ -1,0 +1,1 @@
+"""One use case a file. Knows the store, the TUF repository and the domain; knows no HTTP."""

@@ -1,0 +1,204 @@
+"""Owns the use case of the check-in: keep what the vehicle says, answer what it should run.
+
+When nothing changed, nothing is written: a vehicle that repeats itself costs a read from memory and its answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeGuard
+
+from pydantic import JsonValue
+from sqlalchemy.orm import Session
+
+from ota_protocol.digest import sha256_hex
+from ota_protocol.manifest import VehicleManifest
+from ota_protocol.wire import Assignment, CheckIn, Event, EventKind, Instruction, VehicleProgress
+from server.domain.refusals import ForbiddenError, UnauthenticatedError
+from server.domain.rollout import KnownRollout, Progress, assign, seen, wanted_base, wanted_deltas
+from server.domain.transfers import file_offer
+from server.services.catalog import Catalog, View
+from server.services.clock import Clock
+from server.services.deltas import DeltaQueue
+from server.services.presence import Presence
+from server.store import deltas, rollouts, vehicles
+from server.store.database import Database
+from server.store.deltas import DeltaTask
+from server.store.tables import VehicleRow
+
+
+@dataclass(frozen=True, slots=True)
+class CheckInRules:
+    """What the operator chose about check-ins."""
+
+    after_s: float
+    max_failures: int
+
+
+class CheckInDesk:
+    """Answers check-ins."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        catalog: Catalog,
+        presence: Presence,
+        queue: DeltaQueue,
+        clock: Clock,
+        rules: CheckInRules,
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._presence = presence
+        self._queue = queue
+        self._clock = clock
+        self._rules = rules
+
+    def vehicle_of(self, token: str) -> str:
+        """Return the name of the vehicle that holds a token.
+
+        Raises:
+            UnauthenticatedError: no vehicle holds it.
+        """
+        digest = sha256_hex(token.encode())
+        with self._database.read() as session:
+            row = vehicles.by_token(session, digest)
+        if row is None or not hmac.compare_digest(row.token_sha256, digest):
+            raise UnauthenticatedError("no vehicle has this token", remedy="enrol the vehicle: `ota-agent enrol`")
+        return row.name
+
+    def check_in(self, vehicle: str, body: CheckIn) -> Instruction:
+        """Keep what a vehicle says and answer what it should run.
+
+        Raises:
+            ForbiddenError: the body speaks for another vehicle than the token.
+        """
+        said = body.vehicle
+        if said.vehicle != vehicle:
+            raise ForbiddenError(
+                f"the token is of vehicle {vehicle}, the check-in of {said.vehicle}",
+                remedy="use the token that this vehicle was enrolled with",
+            )
+        self._presence.note(vehicle, self._clock())
+        view = self._catalog.view()
+        progress = self._kept_progress(body, view)
+        chosen = assign(said, view.rollouts, progress)
+        if chosen is not None:
+            self._note_assigned(said, chosen, progress, view)
+        return Instruction(
+            check_in_after_s=self._rules.after_s,
+            root_version=view.root_version,
+            timestamp_base64=base64.b64encode(view.timestamp.body).decode(),
+            assignment=_assignment(said, chosen, view) if chosen is not None else None,
+            accepted=tuple(event.id for event in body.events),
+        )
+
+    def _kept_progress(self, body: CheckIn, view: View) -> dict[str, Progress]:
+        """Keep what is new in the body, if anything is; return the vehicle's progress by rollout."""
+        said = body.vehicle
+        dumped = said.model_dump(mode="json")
+        with self._database.read() as session:
+            row = vehicles.get(session, said.vehicle)
+            progress = rollouts.progress_of_vehicle(session, said.vehicle)
+            if row is not None and row.manifest == dumped and not body.events:
+                return progress
+        with self._database.write() as session:
+            row = vehicles.get(session, said.vehicle)
+            if row is None:
+                raise UnauthenticatedError(f"vehicle {said.vehicle} is gone", remedy="enrol it again")
+            row.manifest = dumped
+            new = vehicles.add_new_events(session, said.vehicle, body.events, self._clock())
+            _note_ledger(session, said.vehicle, new)
+            _note_confirmed(row, new)
+            return self._advance(session, said, new, view)
+
+    def _advance(
+        self, session: Session, said: VehicleManifest, new: Iterable[Event], view: View
+    ) -> dict[str, Progress]:
+        before = rollouts.progress_of_vehicle(session, said.vehicle)
+        events = list(new)
+        after = dict(before)
+        for rollout in view.rollouts:
+            if rollout.state == "superseded" or not rollout.covers(said.vehicle):
+                continue
+            now = before.get(rollout.name, Progress())
+            for event in events:
+                if (event.model, event.release) == (rollout.model, rollout.release):
+                    now = now.after(event.kind, max_failures=self._rules.max_failures)
+            now = seen(said, rollout, now)
+            if now != before.get(rollout.name, Progress()):
+                rollouts.note_progress(session, rollout.name, said.vehicle, now)
+                after[rollout.name] = now
+        return after
+
+    def _note_assigned(
+        self, said: VehicleManifest, chosen: KnownRollout, progress: Mapping[str, Progress], view: View
+    ) -> None:
+        now = progress.get(chosen.name, Progress())
+        missing = _missing_deltas(said, chosen, view)
+        if now.state is not VehicleProgress.PENDING and not missing:
+            return
+        with self._database.write() as session:
+            if now.state is VehicleProgress.PENDING:
+                updating = Progress(VehicleProgress.UPDATING, now.failures)
+                rollouts.note_progress(session, chosen.name, said.vehicle, updating)
+            for task in missing:
+                deltas.want(session, task.base, task.result, self._clock())
+        if missing:
+            self._catalog.stale()
+        for task in missing:
+            self._queue.put(task)
+
+
+def _missing_deltas(said: VehicleManifest, chosen: KnownRollout, view: View) -> list[DeltaTask]:
+    """Return the deltas from this vehicle's base that nobody asked for before: it came late, with a base of its own."""
+    release = view.release(chosen.model, chosen.release)
+    base = wanted_base(said, view.releases, chosen.model)
+    if release is None or base is None:
+        return []
+    return [
+        DeltaTask(start, end, attempt=1)
+        for start, end in wanted_deltas(base, release)
+        if (start, end) not in view.pairs
+    ]
+
+
+def _assignment(said: VehicleManifest, chosen: KnownRollout, view: View) -> Assignment | None:
+    release = view.release(chosen.model, chosen.release)
+    if release is None:
+        return None
+    held = frozenset(said.bases)
+    return Assignment(
+        rollout=chosen.name,
+        model=release.model,
+        release=release.release,
+        release_counter=release.release_counter,
+        artifact=file_offer(release.artifact_target, release.artifact, view.graph, held),
+        manifest=file_offer(release.manifest_target, release.manifest, view.graph, held),
+    )
+
+
+def _note_confirmed(row: VehicleRow, new: Iterable[Event]) -> None:
+    for event in new:
+        if event.kind is not EventKind.CONFIRMED or event.model is None or event.release is None:
+            continue
+        if (row.confirmed_model, row.confirmed_release) != (event.model, event.release):
+            row.updates += 1
+        row.confirmed_model, row.confirmed_release = event.model, event.release
+
+
+def _note_ledger(session: Session, vehicle: str, new: Iterable[Event]) -> None:
+    for event in new:
+        if event.kind is EventKind.BYTES:
+            sent, received = event.figures.get("sent"), event.figures.get("received")
+            if _is_count(sent) and _is_count(received):
+                period = str(event.figures.get("period_start", ""))[:64]
+                vehicles.note_ledger(session, vehicle, period, sent, received)
+
+
+def _is_count(figure: JsonValue) -> TypeGuard[int]:
+    return isinstance(figure, int) and not isinstance(figure, bool) and 0 <= figure < 1 << 62

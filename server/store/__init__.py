@@ -1,0 +1,1 @@
+"""Rows and blobs: the tables, the queries, the files known by digest."""

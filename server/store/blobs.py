@@ -1,0 +1,144 @@
+"""Owns the files known by digest: on the disk, or in any store that obstore reaches.
+
+A blob appears under its digest whole or not at all. obstore's folder store replaces a file atomically but does not sync
+it, so the sync of the file and of its folders is done here, before anything refers to the blob.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, from_url
+
+from ota_protocol.digest import DigestHex
+from ota_protocol.errors import DiskFullError, StorageError
+from server.domain.refusals import NotFoundError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+CHUNK_BYTES = 256 << 10
+"""Bytes handed to the network at a time: few wake-ups, little memory a transfer."""
+
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""No room, no quota, or above the largest file that the process may write."""
+
+
+class Blobs:
+    """The blob store. Raises `StorageError` (or `DiskFullError`) when the store itself fails."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    @classmethod
+    def open(cls, url: str | None, data: Path) -> Blobs:
+        """Open the store at `url` (file:, s3:, gs:, az:), or the folder `blobs` in the data folder."""
+        if url is None:
+            return cls(LocalStore(prefix=data / "blobs", mkdir=True))
+        return cls(from_url(url))
+
+    def length_bytes(self, digest: DigestHex) -> int | None:
+        """Return the length of a blob, or None if it is not held."""
+        with mapped_errors():
+            try:
+                return int(obstore.head(self._store, _path(digest))["size"])
+            except FileNotFoundError:
+                return None
+
+    def add(self, digest: DigestHex, file: Path) -> None:
+        """Keep a file whose digest was checked; after the return it outlives a power cut."""
+        with mapped_errors():
+            obstore.put(self._store, _path(digest), file)
+            self._sync(_path(digest))
+
+    def read(self, digest: DigestHex, *, limit_bytes: int) -> bytes:
+        """Return a whole small blob.
+
+        Raises:
+            NotFoundError: it is not held.
+            StorageError: it is longer than `limit_bytes`.
+        """
+        with mapped_errors(), _found(digest):
+            got = obstore.get(self._store, _path(digest))
+            if int(got.meta["size"]) > limit_bytes:
+                raise StorageError(f"blob {digest[:16]}… has more than {limit_bytes:,} bytes")
+            return bytes(got.bytes())
+
+    def copy_to(self, digest: DigestHex, file: Path) -> None:
+        """Write a blob to a local file, chunk by chunk.
+
+        Raises:
+            NotFoundError: it is not held.
+        """
+        with mapped_errors(), _found(digest), file.open("wb") as out:
+            for chunk in obstore.get(self._store, _path(digest)).stream(min_chunk_size=CHUNK_BYTES):
+                out.write(chunk)
+
+    async def stream(self, digest: DigestHex, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield the bytes [start, end) of a blob; memory is bounded by the chunk."""
+        with mapped_errors(), _found(digest):
+            if start == end:
+                return
+            got = await obstore.get_async(self._store, _path(digest), options={"range": (start, end)})
+            async for chunk in got.stream(min_chunk_size=CHUNK_BYTES):
+                yield bytes(chunk)
+
+    def ping(self) -> None:
+        """Ask the store for an answer."""
+        self.length_bytes("0" * 64)
+
+    def _sync(self, path: str) -> None:
+        if not isinstance(self._store, LocalStore) or self._store.prefix is None:
+            return
+        file = Path(self._store.prefix) / path
+        for place in (file, file.parent, file.parent.parent):
+            sync(place)
+
+
+def sync(place: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def mapped_errors() -> Iterator[None]:
+    """Turn failures of the disk and of the store into ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise _full() from error
+        raise StorageError(f"the blob store failed: {error}", remedy="see that its disk is there") from error
+    except BaseError as error:
+        if "No space left" in str(error) or "File too large" in str(error) or "quota" in str(error).lower():
+            raise _full() from error
+        raise StorageError(
+            f"the blob store failed: {str(error)[:200]}", remedy="see that it runs and can be reached"
+        ) from error
+
+
+@contextmanager
+def _found(digest: DigestHex) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFoundError(f"no blob {digest[:16]}… is held", remedy="upload it") from error
+
+
+def _full() -> DiskFullError:
+    return DiskFullError("no room for the file", remedy="free space on the registry's disk, then send it again")
+
+
+def _path(digest: DigestHex) -> str:
+    return f"{digest[:2]}/{digest}"

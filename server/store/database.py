@@ -1,0 +1,129 @@
+"""Owns the engine and the two kinds of session: reading, and writing in one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import Session
+
+from ota_protocol.errors import DiskFullError, RequestError, StorageError
+
+BUSY_TIMEOUT_S = 15
+"""How long a writer waits for another process's write before it gives up."""
+
+_WRITES = "registry_writes"
+
+
+def database_url(configured: str | None, data: Path) -> URL:
+    """Return the URL of the database: the one configured, or a SQLite file in the data folder.
+
+    Raises:
+        RequestError: the URL is not one of SQLite or PostgreSQL.
+    """
+    if configured is None:
+        return URL.create("sqlite", database=str(data / "registry.sqlite"))
+    url = make_url(configured)
+    if url.get_backend_name() == "sqlite":
+        return url
+    if url.get_backend_name() in {"postgresql", "postgres"}:
+        return url.set(drivername="postgresql+psycopg")
+    raise RequestError(
+        f"the database URL names {url.get_backend_name()!r}", remedy="give a sqlite: or postgresql: URL, or none"
+    )
+
+
+class Database:
+    """The registry's rows.
+
+    On SQLite a write begins as `BEGIN IMMEDIATE`, so that two writers wait for each other instead of failing half-way,
+    and each commit is synced to the disk before it is acknowledged.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self._writer = threading.RLock()
+        if url.get_backend_name() == "sqlite":
+            self.engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            self.engine = create_engine(url, pool_pre_ping=True, pool_size=16)
+        self._writing: Engine = self.engine.execution_options(**{_WRITES: True})
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Yield a session that sees one consistent state.
+
+        Raises:
+            StorageError: the database does not answer.
+        """
+        with mapped_errors(), Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """Yield a session whose changes are committed together at the end, or not at all.
+
+        Writers of this process take turns; a re-entrant call gets a session of its own and must not nest.
+
+        Raises:
+            DiskFullError: there is no room for the change.
+            StorageError: the database does not answer.
+        """
+        with self._writer, mapped_errors(), Session(self._writing, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def ping(self) -> None:
+        """Ask the database for an answer.
+
+        Raises:
+            StorageError: it gives none.
+        """
+        with self.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self.engine.dispose()
+
+
+@contextmanager
+def mapped_errors() -> Iterator[None]:
+    """Turn the driver's failures into ours. Integrity errors pass: they are answers, not failures."""
+    try:
+        yield
+    except OperationalError as error:
+        if _is_full(error):
+            raise DiskFullError("no room for the database", remedy="free space on the registry's disk") from error
+        raise StorageError(
+            f"the database failed: {str(error.orig)[:200]}", remedy="see that it runs and can be reached"
+        ) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise StorageError("the database closed the connection", remedy="try again") from error
+        raise
+
+
+def _is_full(error: OperationalError) -> bool:
+    said = str(error.orig).lower()
+    return "disk is full" in said or "no space left" in said or "disk i/o error" in said
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the "begin" listener says when and how
+    cursor = connection.cursor()
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

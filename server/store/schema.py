@@ -1,0 +1,50 @@
+"""Owns the database schema's version: brings it to the newest, or says that it is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from ota_protocol.errors import RequestError
+from server.store.database import Database
+
+
+def migrations_folder() -> Path:
+    """Return where the migrations lie: in the installed wheel inside this package, in a checkout beside it."""
+    package = Path(__file__).parents[1]
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "migrations"
+
+
+def upgrade(database: Database) -> None:
+    """Bring the schema to the newest version; a no-op where it is."""
+    with database.engine.begin() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def require_current(database: Database) -> None:
+    """Check that the schema is the one that this code was written for.
+
+    Raises:
+        RequestError: it is older, newer, or not there.
+    """
+    wanted = ScriptDirectory.from_config(_config()).get_current_head()
+    with database.engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    if found != wanted:
+        raise RequestError(
+            f"the database schema is at {found or 'nothing'}, this server needs {wanted}",
+            remedy="stop the server and run `ota-server init` with the same --data and --keys",
+        )
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    return config
