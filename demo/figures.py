@@ -55,6 +55,7 @@ def figures(run: Run) -> Report:
     """Return the report of a run, without its checks."""
     confirmed = {vehicle.vehicle: vehicle.confirmed for vehicle in run.vehicles}
     fleet = run.savings.fleet
+    moved = sum(seen.status.ledger.sent + seen.status.ledger.received for seen in run.after.values())
     return Report(
         fleet=run.fleet,
         started_at=run.started_at,
@@ -65,8 +66,9 @@ def figures(run: Run) -> Report:
             _vehicle(name, run.after[name], run.before.get(name), confirmed.get(name)) for name in sorted(run.after)
         ),
         updates=fleet.updates,
-        moved_bytes=fleet.received_bytes + fleet.sent_bytes,
-        savings=tuple(_saving(name, fleet.updates, saved) for name, saved in fleet.saved_bytes.items()),
+        moved_bytes=moved,
+        registry_moved_bytes=fleet.received_bytes + fleet.sent_bytes,
+        savings=tuple(_saving(name, fleet.updates, moved, saved) for name, saved in fleet.saved_bytes.items()),
         checks=(),
     )
 
@@ -118,17 +120,19 @@ def _updates(status: AgentStatus) -> Iterable[UpdateFigures]:
 
 def _predictions(status: AgentStatus) -> dict[str, PredictionFigures]:
     return {
-        frame: PredictionFigures(label=seen.label, probability=round(seen.probability, 4))
-        for frame, seen in sorted(status.predictions.items())
+        seen.frame: PredictionFigures(label=seen.label, probability=round(seen.probability, 4))
+        for seen in sorted(status.predictions, key=lambda seen: seen.frame)
     }
 
 
-def _saving(network: str, updates: int, saved_bytes: int) -> SavingFigures:
+def _saving(network: str, updates: int, moved_bytes: int, registry_saved_bytes: int) -> SavingFigures:
     would_send = FP32_BYTES[network] * updates
+    saved_bytes = would_send - moved_bytes
     return SavingFigures(
         network=network,
         fp32_bytes=FP32_BYTES[network],
         would_send_bytes=would_send,
         saved_bytes=saved_bytes,
+        registry_saved_bytes=registry_saved_bytes,
         saved_share=round(saved_bytes / would_send, 4) if would_send else 0.0,
     )

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from demo.link import Traffic
 from ota_protocol.errors import MalformedError
 
-MAX_OBSERVATION_BYTES: Final = 4 << 20
-"""A status with 200 past updates and a prediction for each of 1,000 frames stays under one MiB."""
+MAX_OBSERVATION_BYTES: Final = 1 << 20
+"""A status with 200 past updates stays under 100 kB."""
 
 
 class Seen(BaseModel):
@@ -43,6 +43,7 @@ class SeenUpdate(Seen):
 class SeenPrediction(Seen):
     """What the vehicle saw in one frame."""
 
+    frame: str
     release: str
     label: str
     probability: float
@@ -70,12 +71,13 @@ class AgentStatus(Seen):
     active: SeenRelease | None = None
     ledger: SeenLedger
     frames: SeenFrames
-    predictions: dict[str, SeenPrediction] = {}
+    predictions: tuple[SeenPrediction, ...] = ()
     updates: tuple[SeenUpdate, ...] = ()
 
     def runs(self, release: str) -> bool:
-        """Whether `release` is active and confirmed."""
-        return self.active is not None and self.active.release == release and self.state == "idle"
+        """Whether `release` is active and confirmed, and has answered every frame that is shown."""
+        answered = bool(self.predictions) and all(seen.release == release for seen in self.predictions)
+        return answered and self.active is not None and self.active.release == release and self.state == "idle"
 
 
 class Observation(Seen):

@@ -89,7 +89,8 @@ class SavingFigures(Frozen):
     network: str = Field(description="squeezenet, alexnet, resnet50 or vgg16")
     fp32_bytes: int = Field(description="its size in fp32")
     would_send_bytes: int = Field(description="that size times the fleet's confirmed updates")
-    saved_bytes: int = Field(description="what was not sent")
+    saved_bytes: int = Field(description="what was not sent: would_send_bytes less the fleet's moved_bytes")
+    registry_saved_bytes: int = Field(description="the same by the registry's account")
     saved_share: float = Field(description="saved_bytes / would_send_bytes")
 
 
@@ -112,7 +113,8 @@ class Report(Frozen):
     releases: tuple[ReleaseFigures, ...] = Field(description="the releases, oldest first")
     vehicles: tuple[VehicleFigures, ...] = Field(description="the vehicles, by name")
     updates: int = Field(description="confirmed updates of the whole fleet")
-    moved_bytes: int = Field(description="bytes on the wire of the whole fleet, both ways, by the registry's account")
+    moved_bytes: int = Field(description="bytes on the wire of the whole fleet, both ways, by its ledgers")
+    registry_moved_bytes: int = Field(description="the same by the registry's account, which is a little behind")
     savings: tuple[SavingFigures, ...] = Field(description="against larger networks")
     savings_source: str = Field(default=SOURCE, description="where the sizes of those networks come from")
     checks: tuple[CheckResult, ...] = Field(description="all that has to hold")

@@ -71,6 +71,7 @@ def good_report() -> Report:
         vehicles=vehicles,
         updates=7,
         moved_bytes=moved,
+        registry_moved_bytes=moved - 2_000,
         savings=tuple(_saving(name, moved) for name in FP32_BYTES),
         checks=(),
     )
@@ -84,5 +85,6 @@ def _saving(network: str, moved_bytes: int) -> SavingFigures:
         fp32_bytes=FP32_BYTES[network],
         would_send_bytes=would,
         saved_bytes=saved,
+        registry_saved_bytes=saved + 2_000,
         saved_share=saved / would,
     )
