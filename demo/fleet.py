@@ -88,6 +88,10 @@ class Fleet:
         self._started.append(Started(name, process.pid, _born(process.pid), str(log)))
         _write_record(self._state, self._started)
 
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to one process."""
+        self._running[name].send_signal(number)
+
     def require_alive(self) -> None:
         """Check that every process still runs.
 

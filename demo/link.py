@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import copy
 import json
 import signal
 import socket
@@ -63,14 +64,20 @@ class Link:
         port: its TCP port.
         cuts: when connections are reset.
         period_s: length of the vehicle's budget periods; 0 without a budget.
+        earlier: what it counted when it ran before.
     """
 
-    def __init__(self, host: str, port: int, cuts: Cuts, period_s: float = 0.0) -> None:
+    def __init__(self, host: str, port: int, cuts: Cuts, period_s: float = 0.0, earlier: Traffic | None = None) -> None:
         self._host = host
         self._port = port
         self._cuts = cuts
         self._period_s = period_s
-        self.traffic = Traffic()
+        self._earlier = earlier or Traffic()
+        self.traffic = copy.deepcopy(self._earlier)
+
+    def forget(self) -> None:
+        """Count from the start again: a vehicle's ledger begins after its enrolment, which crosses the link too."""
+        self.traffic = copy.deepcopy(self._earlier)
 
     async def carry(self, down: asyncio.StreamReader, down_writer: asyncio.StreamWriter) -> None:
         """Serve one connection of the vehicle until either side closes it, or the cut."""
@@ -135,14 +142,15 @@ def read_traffic(file: Path) -> Traffic:
 
 
 async def serve(link: Link, listen_port: int, count_file: Path | None) -> None:
-    """Listen on loopback until SIGTERM or SIGINT, and keep the count in a file.
+    """Listen on loopback until SIGTERM or SIGINT, and keep the count in a file. SIGUSR1 is `Link.forget`.
 
     Raises:
         OSError: the port is taken, or the file cannot be written.
     """
-    stop = asyncio.Event()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGUSR1, link.forget)
     server = await asyncio.start_server(link.carry, "127.0.0.1", listen_port)
     saved = ""
     while not stop.is_set():
@@ -174,7 +182,8 @@ def main() -> None:
     parser.add_argument("--period-s", type=float, default=0.0, metavar="S", help="count by periods of this length too")
     options = parser.parse_args()
     host, _, port = options.to.rpartition(":")
-    link = Link(host, int(port), Cuts(options.cut_after, options.cuts), options.period_s)
+    earlier = read_traffic(options.count_file) if options.count_file else None
+    link = Link(host, int(port), Cuts(options.cut_after, options.cuts), options.period_s, earlier)
     asyncio.run(serve(link, options.listen, options.count_file))
 
 

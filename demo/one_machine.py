@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Mapping, Set
@@ -145,6 +146,7 @@ class OneMachine:
         state, frames = self._places.vehicle(name), self._places.frames(name)
         write_frames(frames, name, self._photographs)
         self._enrol(name, state, self._start_link(name, profile))
+        self._processes.signal(f"link-{name}", signal.SIGUSR1)
         pace = ["--check-in-s", str(CHECK_IN_S), "--frame-interval-s", str(FRAME_INTERVAL_S)]
         pace += ["--trial-frames", str(TRIAL_FRAMES)]
         agent = ["ota-agent", "run", "--state", str(state), "--frames", str(frames), *pace, *profile.agent_options()]

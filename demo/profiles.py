@@ -57,11 +57,11 @@ WIFI: Final = Profile("wifi")
 METERED: Final = Profile(
     "metered",
     link_class="cellular",
-    budget_bytes=300_000,  # under half of a compressed SqueezeNet, so the first release takes three periods
-    budget_period_s=8.0,
+    budget_bytes=400_000,  # under half of a compressed SqueezeNet, so the first release takes three periods
+    budget_period_s=6.0,
     rate_bytes_per_s=150_000,
 )
-FLAKY: Final = Profile("flaky", cut_after_bytes=180_000)
+FLAKY: Final = Profile("flaky", cut_after_bytes=220_000)
 LATE: Final = Profile("late")
 
 BY_NAME: Final = {profile.name: profile for profile in (WIFI, METERED, FLAKY, LATE)}

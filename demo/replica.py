@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -75,20 +76,21 @@ def take_number(vehicles: Path) -> Replica:
     raise RuntimeError(f"{MOST_REPLICAS} replicas run already in {vehicles}")
 
 
-def start_link(replica: Replica, registry: str) -> str:
-    """Start the replica's link to `registry` (host:port), and return the address on which it leads there."""
+def start_link(replica: Replica, registry: str) -> subprocess.Popen[bytes]:
+    """Start the replica's link, which leads from LINK_PORT on loopback to `registry` (host:port)."""
     command = [sys.executable, "-m", "demo.link", "--listen", str(LINK_PORT), "--to", registry]
-    subprocess.Popen([*command, "--count-file", str(replica.traffic), *replica.profile.link_options()])  # noqa: S603
-    return f"http://127.0.0.1:{LINK_PORT}"
+    command += ["--count-file", str(replica.traffic), *replica.profile.link_options()]
+    return subprocess.Popen(command)  # noqa: S603  (our own command, no shell)
 
 
-def enrol(replica: Replica, registry: str, trust: Path) -> None:
+def enrol(replica: Replica, trust: Path) -> None:
     """Enrol over the link, which takes a moment to listen.
 
     Raises:
         subprocess.CalledProcessError: it does not succeed; the agent has said why.
     """
-    command = ["ota-agent", "enrol", "--state", str(replica.state), "--registry", registry, "--vehicle", replica.name]
+    where = ["--state", str(replica.state), "--registry", f"http://127.0.0.1:{LINK_PORT}"]
+    command = ["ota-agent", "enrol", *where, "--vehicle", replica.name]
     command += ["--enrolment-token-file", str(trust / "enrolment.token"), "--root", str(trust / "root.json")]
     for attempt in range(1, ENROL_ATTEMPTS + 1):
         ended = subprocess.run(command, check=attempt == ENROL_ATTEMPTS)  # noqa: S603  (our own command, no shell)
@@ -101,7 +103,9 @@ def drive(env: Mapping[str, str]) -> None:
     """Become the agent of a free number. Does not return."""
     replica = take_number(Path(env["VEHICLES_DIR"]))
     Path(env["NUMBER_FILE"]).write_text(str(replica.number))
-    enrol(replica, start_link(replica, env["REGISTRY"]), Path(env["TRUST_DIR"]))
+    link = start_link(replica, env["REGISTRY"])
+    enrol(replica, Path(env["TRUST_DIR"]))
+    link.send_signal(signal.SIGUSR1)  # the ledger begins after the enrolment, so the link's count does too
     options = ["--state", str(replica.state), "--frames", f"{env['FRAMES_DIR']}/{replica.profile.name}"]
     command = ["ota-agent", "run", *options, *replica.profile.agent_options()]
     os.execvp(command[0], command)  # noqa: S606  (our own command; its settings are in the environment)

@@ -82,6 +82,19 @@ def test_counts_by_period_add_up() -> None:
     assert all(float(start) % 3600 == 0 for start in traffic.periods)
 
 
+def test_forgetting_returns_to_what_was_counted_before() -> None:
+    async def after_forgetting() -> Traffic:
+        async with upstream() as port:
+            link = Link("127.0.0.1", port, Cuts(), period_s=60.0, earlier=Traffic(up=5, down=7, periods={"0.000": 12}))
+            async with listening(link) as link_port:
+                await fetch(link_port)
+                assert link.traffic.down == 7 + len(ANSWER)
+                link.forget()
+                return link.traffic
+
+    assert asyncio.run(after_forgetting()) == Traffic(up=5, down=7, periods={"0.000": 12})
+
+
 def test_dead_upstream_resets_the_vehicle() -> None:
     async def attempt() -> bytes:
         async with listening(Link("127.0.0.1", 1, Cuts())) as port:
