@@ -6,8 +6,10 @@ import sys
 
 import typer
 
+from model_build.commands.describe import describe
 from model_build.commands.evaluate import evaluate
 from model_build.commands.export import export
+from model_build.commands.finetune_head import finetune_head
 from model_build.commands.publish import publish
 from ota_protocol.errors import OtaError
 
@@ -17,8 +19,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(describe)
 app.command()(export)
 app.command()(evaluate)
+app.command("finetune-head")(finetune_head)
 app.command()(publish)
 
 
