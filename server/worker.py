@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from dbos import DBOS, DBOSConfig, SetWorkflowID
+from dbos import DBOS, DBOSConfig, SetWorkflowID, StepOptions, error
 from sqlalchemy.engine import URL
 
 from ota_protocol.errors import OtaError
@@ -24,8 +24,8 @@ POLL_S = 0.25
 """How often an idle worker looks into the queue."""
 STOP_S = 5
 """How long running workflows may take at a stop; what is cut off is recovered at the next start."""
-RETRIES = {"retries_allowed": True, "interval_seconds": 2.0, "max_attempts": 5, "backoff_rate": 3.0}
-"""A full disk or a busy database gets some minutes to heal."""
+ATTEMPTS = 5
+"""Of one step, 2, 6, 18 and 54 seconds apart: a full disk or a busy database gets some time to heal."""
 
 
 class DurableQueue:
@@ -72,15 +72,19 @@ def system_database_url(url: URL, data: Path) -> str:
     return url.render_as_string(hide_password=False)
 
 
+def _patient(name: str) -> StepOptions:
+    return StepOptions(name=name, retries_allowed=True, interval_seconds=2.0, max_attempts=ATTEMPTS, backoff_rate=3.0)
+
+
 def _workflow(maker: DeltaMaker) -> Callable[[str, str], str]:
     def make_delta(base: str, result: str) -> str:
         try:
-            DBOS.run_step({"name": "make", **RETRIES}, maker.make, base or None, result)
-            state = DBOS.run_step({"name": "offer", **RETRIES}, maker.offer, base or None, result)
-        except OtaError as error:
-            log.error("delta to %s: %s", result[:16], error)
-            state = DBOS.run_step({"name": "fail"}, maker.fail, base or None, result, str(error))
-        DBOS.run_step({"name": "start_prepared", **RETRIES}, maker.start_prepared)
+            DBOS.run_step(_patient("make"), maker.make, base or None, result)
+            state = DBOS.run_step(_patient("offer"), maker.offer, base or None, result)
+        except (OtaError, error.DBOSException) as failure:
+            log.error("delta to %s: %s", result[:16], failure)
+            state = DBOS.run_step(_patient("fail"), maker.fail, base or None, result, str(failure))
+        DBOS.run_step(_patient("start_prepared"), maker.start_prepared)
         return str(state)
 
     return make_delta

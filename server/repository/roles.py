@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import (
@@ -56,9 +57,9 @@ def first_files(offline: OfflineKeys, online: OnlineKeys, now: datetime) -> list
     ]
 
 
-def sign(role: str, payload: Signed, signer: CryptoSigner) -> SignedFile:
+def sign(role: str, payload: Root | Targets | Snapshot | Timestamp, signer: CryptoSigner) -> SignedFile:
     """Return the signed file of a payload: compact JSON, since vehicles pay for its bytes."""
-    metadata = Metadata(payload)
+    metadata: Metadata[Any] = Metadata(payload)
     metadata.sign(signer)
     return SignedFile(role, payload.version, payload.expires, metadata.to_bytes(JSONSerializer(compact=True)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from ota_protocol.manifest import VehicleManifest
@@ -20,7 +20,7 @@ def get(session: Session, name: str) -> VehicleRow | None:
 
 def by_token(session: Session, token_sha256: str) -> VehicleRow | None:
     """Return the vehicle whose token has this digest."""
-    return session.scalars(_with_token(token_sha256)).first()
+    return session.scalars(select(VehicleRow).where(VehicleRow.token_sha256 == token_sha256)).first()
 
 
 def every(session: Session) -> list[VehicleRow]:
@@ -85,10 +85,6 @@ def ledger_totals(session: Session) -> dict[str, tuple[int, int]]:
     return {
         name: (int(sent), int(received)) for name, sent, received in session.execute(query.group_by(LedgerRow.vehicle))
     }
-
-
-def _with_token(token_sha256: str) -> Select[tuple[VehicleRow]]:
-    return select(VehicleRow).where(VehicleRow.token_sha256 == token_sha256)
 
 
 def _event_row(vehicle: str, key: str, event: Event, now: datetime) -> EventRow:
