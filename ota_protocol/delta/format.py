@@ -43,6 +43,12 @@ class Kind(IntEnum):
     """Ranges of the base plus packed differences, byte by byte modulo 256."""
     CODES = 16
     """Small integers, entropy-coded, with a base's as context."""
+    MAGNITUDES = 17
+    """Numbers that moved a little: steps in the ordered view, their size coded with the expected size as context."""
+    PLANES = 18
+    """Numbers without a counterpart: their first bytes, second bytes, ... packed apart."""
+    PALETTE = 19
+    """Numbers of few different values: the values, and which one each element has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""Owns the packed byte string: plain bytes, zstd with a dictionary, or raw LZMA, named by a first byte.
+"""Owns the packed byte string: plain, zstd with a dictionary, raw LZMA, or entropy-coded, named by a first byte.
 
-Everything in a delta that is not numbers travels this way: the program itself, graph text, byte differences. Both
-kinds of compression come from kept libraries (`zstandard`, the standard library's `lzma`); packing tries them all.
+Everything in a delta that is not numbers travels this way: the program itself, graph text, byte differences. Zstd and
+LZMA come from kept libraries (`zstandard`, the standard library's `lzma`). Packing tries what promises something.
 """
 
 from __future__ import annotations
@@ -11,30 +11,60 @@ import lzma
 from collections.abc import Iterator
 from typing import Any, Final
 
+import numpy as np
 import zstandard
 
+from ota_protocol.delta.entropy import decode_symbols, encode_symbols
 from ota_protocol.errors import DeltaError
 
 PLAIN: Final = 0
 ZSTD: Final = 1
 LZMA: Final = 2
-"""Methods; a packed string of LZMA has two more bytes: lc + 9·(lp + 5·pb), and the log₂ of its dictionary."""
+SYMBOLS: Final = 3
+"""Methods. SYMBOLS codes bytes by their frequencies alone; LZMA begins with lc + 9·(lp + 5·pb) and the log₂ of its
+dictionary, a byte each."""
 
 CHUNK_BYTES: Final = 256 << 10
 """What is unpacked is handed on in pieces of this size."""
 MAX_WINDOW_LOG: Final = 26
 """64 MiB; larger windows do not fit the vehicle's memory."""
 _MIN_WINDOW_LOG: Final = 12
+_SAMPLES: Final = 4
+_SAMPLE_BYTES: Final = 1 << 13
+_PROMISE: Final = 0.99
+"""What saves less than this in the sample is not tried on the whole."""
 _LZMA_TRIALS: Final = ((3, 0, 2), (0, 0, 0), (1, 0, 0), (2, 0, 2), (0, 2, 2))
 """(lc, lp, pb): text, order-0 residuals, byte residuals, structured records, 4-byte records."""
 
 
-def pack(data: bytes, dictionary: bytes = b"") -> bytes:
-    """Return the shortest packed form of `data`, with `dictionary` known to both ends."""
-    candidates = [bytes([PLAIN]) + data, _zstd(data, dictionary)]
-    if not dictionary:
-        candidates.append(_lzma(data))
+def pack(data: bytes, dictionary: bytes = b"", *, numbers: bool = False) -> bytes:
+    """Return the shortest packed form of `data` that was found.
+
+    Args:
+        dictionary: bytes known to both ends.
+        numbers: the bytes come from numbers, where repeated strings are the exception: a sample decides whether
+            looking for them is worth the time.
+    """
+    sample = _sample(data)
+    trial = min(_LZMA_TRIALS, key=lambda trial: len(_lzma(sample, trial)))
+    by_symbols, by_lzma = len(_symbols(sample)), len(_lzma(sample, trial))
+    sure = len(data) > len(sample)
+    candidates = [bytes([PLAIN]) + data]
+    if not sure or by_symbols < _PROMISE * len(sample):
+        candidates.append(_symbols(data))
+    if not (numbers and sure) or by_lzma < _PROMISE * min(by_symbols, len(sample)):
+        candidates.append(_lzma(data, trial))
+    if not (numbers and sure):
+        candidates.append(_zstd(data, dictionary))
     return min(candidates, key=len)
+
+
+def _sample(data: bytes) -> bytes:
+    """Return a few stretches of `data`, or all of it where it is short."""
+    if len(data) <= _SAMPLES * _SAMPLE_BYTES:
+        return data
+    step = (len(data) - _SAMPLE_BYTES) // (_SAMPLES - 1)
+    return b"".join(data[number * step : number * step + _SAMPLE_BYTES] for number in range(_SAMPLES))
 
 
 def unpack(packed: bytes, length: int, part: str, *, dictionary: bytes = b"", memory_bytes: int) -> bytes:
@@ -65,6 +95,8 @@ def unpack_stream(
         yield from _unzstd(body, length, part, dictionary, memory_bytes)
     elif method == LZMA:
         yield from _unlzma(body, length, part, memory_bytes)
+    elif method == SYMBOLS:
+        yield decode_symbols(body, length, None, 256, 1).tobytes()
     else:
         raise DeltaError(f"packing method {method} is unknown", op=part, remedy="update the agent")
 
@@ -74,6 +106,10 @@ def _plain(body: bytes, length: int, part: str) -> Iterator[bytes]:
         raise DeltaError(f"{len(body):,} plain bytes for {length:,}", op=part)
     for first in range(0, length, CHUNK_BYTES):
         yield body[first : first + CHUNK_BYTES]
+
+
+def _symbols(data: bytes) -> bytes:
+    return bytes([SYMBOLS]) + encode_symbols(np.frombuffer(data, np.uint8), None, 256, 1)
 
 
 # ── zstd ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -124,14 +160,12 @@ def _unzstd(body: bytes, length: int, part: str, dictionary: bytes, memory_bytes
 # ── LZMA ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _lzma(data: bytes) -> bytes:
+def _lzma(data: bytes, trial: tuple[int, int, int]) -> bytes:
+    lc, lp, pb = trial
     log = _window_log(len(data))
-    forms = []
-    for lc, lp, pb in _LZMA_TRIALS:
-        filters = [_lzma_filter(lc, lp, pb, log) | {"mode": lzma.MODE_NORMAL, "nice_len": 273, "mf": lzma.MF_BT4}]
-        head = bytes([LZMA, lc + 9 * (lp + 5 * pb), log])
-        forms.append(head + lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters))
-    return min(forms, key=len)
+    filters = [_lzma_filter(lc, lp, pb, log) | {"mode": lzma.MODE_NORMAL, "nice_len": 273, "mf": lzma.MF_BT4}]
+    head = bytes([LZMA, lc + 9 * (lp + 5 * pb), log])
+    return head + lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters)
 
 
 def _lzma_filter(lc: int, lp: int, pb: int, log: int) -> dict[str, Any]:

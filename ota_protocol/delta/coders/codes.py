@@ -24,6 +24,8 @@ _BYTES_AN_ELEMENT: Final = 40
 _TABLES_BYTES: Final = 1 << 20
 _MAX_RANK: Final = 8
 _MAX_CODE: Final = 2**31 - 1
+_NIBBLES: Final = frozenset({Form.INT4, Form.UINT4})
+_UNSIGNED: Final = frozenset({Form.UINT8, Form.UINT4})
 
 Shapes = Sequence[tuple[int, ...]]
 Integers = NDArray[np.int32]
@@ -40,23 +42,37 @@ class Mode(IntEnum):
     """The difference from the base's codes, with those as context."""
 
 
-def encode(
-    form: Form, shapes: Shapes, values: Integers, base: Integers | None, centre: int
-) -> tuple[tuple[int, ...], bytes]:
-    """Return parameters and payload of the cheapest mode.
+def encode(form: Form, shapes: Shapes, result: bytes) -> tuple[tuple[int, ...], bytes]:
+    """Return parameters and payload of the codes alone.
+
+    Args:
+        form: element form.
+        shapes: of the tensors, whose elements follow each other in `result`.
+    """
+    values = to_integers(result, form, _count(shapes))
+    centre = max(0, int(np.median(values))) if form in _UNSIGNED else 0
+    return _parameters_of(form, Mode.ALONE, centre, shapes), _encode(values - centre, shapes, None)
+
+
+def encode_changed(form: Form, shapes: Shapes, result: bytes, base: bytes) -> Iterator[tuple[tuple[int, ...], bytes]]:
+    """Yield parameters and payload of both ways to code integers whose counterparts are in the base.
 
     Args:
         form: element form of result and base.
-        shapes: of the tensors, whose elements follow each other in `values` and `base`.
+        shapes: of the tensors, whose elements follow each other in `result` and `base`.
     """
-    context = None if base is None else base - centre
-    payloads = {Mode.ALONE: _encode(values - centre, shapes, None)}
-    if base is not None:
-        payloads[Mode.GIVEN] = _encode(values - centre, shapes, context)
-        payloads[Mode.CHANGE] = _encode(values - base, shapes, context)
-    mode = min(payloads, key=lambda key: len(payloads[key]))
-    flat = [number for shape in shapes for number in (len(shape), *shape)]
-    return (form, mode, centre, *flat), payloads[mode]
+    values, known = to_integers(result, form, _count(shapes)), to_integers(base, form, _count(shapes))
+    centre = max(0, int(np.median(known))) if form in _UNSIGNED else 0
+    for mode, target in ((Mode.GIVEN, values - centre), (Mode.CHANGE, values - known)):
+        yield _parameters_of(form, mode, centre, shapes), _encode(target, shapes, known - centre)
+
+
+def _count(shapes: Shapes) -> int:
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def _parameters_of(form: Form, mode: Mode, centre: int, shapes: Shapes) -> tuple[int, ...]:
+    return (form, mode, centre, *(number for shape in shapes for number in (len(shape), *shape)))
 
 
 def _encode(codes: Integers, shapes: Shapes, context: Integers | None) -> bytes:
@@ -69,7 +85,8 @@ def _split(values: Integers, shapes: Shapes) -> list[Integers]:
 
 
 def _memory(op: Op) -> int:
-    return op.reference_length + op.payload_length + _TABLES_BYTES + _BYTES_AN_ELEMENT * 2 * op.length
+    elements = 2 * op.length if op.parameters and op.parameters[0] in _NIBBLES else op.length
+    return op.reference_length + op.payload_length + _TABLES_BYTES + _BYTES_AN_ELEMENT * elements
 
 
 def _decode(job: Job) -> Iterator[bytes]:

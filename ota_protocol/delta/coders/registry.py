@@ -8,10 +8,20 @@ from typing import Final
 from ota_protocol.delta.coders.codes import CODES
 from ota_protocol.delta.coders.insert import ADD, INSERT
 from ota_protocol.delta.coders.job import Coder
+from ota_protocol.delta.coders.magnitudes import MAGNITUDES
+from ota_protocol.delta.coders.palette import PALETTE
+from ota_protocol.delta.coders.planes import PLANES
 from ota_protocol.delta.format import OUTPUT, Kind, Op
 from ota_protocol.delta.packing import CHUNK_BYTES
 
-CODERS: Final[dict[int, Coder]] = {Kind.INSERT: INSERT, Kind.ADD: ADD, Kind.CODES: CODES}
+CODERS: Final[dict[int, Coder]] = {
+    Kind.INSERT: INSERT,
+    Kind.ADD: ADD,
+    Kind.CODES: CODES,
+    Kind.MAGNITUDES: MAGNITUDES,
+    Kind.PLANES: PLANES,
+    Kind.PALETTE: PALETTE,
+}
 
 
 def op_memory(op: Op) -> int:
@@ -21,9 +31,10 @@ def op_memory(op: Op) -> int:
 
 
 def program_memory(ops: Sequence[Op]) -> int:
-    """Return the most bytes that are alive at once: all pools filled so far, and one op."""
+    """Return the most bytes that are alive at once: what the pools hold, and one op."""
     pools = most = 0
     for op in ops:
         pools += op.length if op.destination != OUTPUT else 0
         most = max(most, pools + op_memory(op))
+        pools -= op.length if op.kind == Kind.EMIT else 0
     return most
