@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -26,10 +27,14 @@ app.command("finetune-head")(finetune_head)
 app.command()(publish)
 
 
-def main() -> None:
-    """Run `ota-build`; an error is one line on standard error and the exit code of its family."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `ota-build`; an error is one line on standard error and the exit code of its family.
+
+    Args:
+        arguments: what follows the command's name; None takes the process's own.
+    """
     try:
-        app()
+        app(arguments)
     except OtaError as error:
         typer.echo(f"ota-build: {error}", err=True)
         sys.exit(error.exit_code)

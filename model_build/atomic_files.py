@@ -21,7 +21,7 @@ def write_file(path: Path, data: bytes) -> None:
         StorageError: the folder does not exist or may not be written to.
     """
     partial = _partial(path)
-    with _mapped(path):
+    with disk_errors(path):
         try:
             _write_durably(partial, data)
             partial.replace(path)
@@ -40,7 +40,7 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
     """
     require_free(path)
     partial = _partial(path)
-    with _mapped(path):
+    with disk_errors(path):
         try:
             partial.parent.mkdir(parents=True, exist_ok=True)
             partial.mkdir()
@@ -83,7 +83,13 @@ def _sync_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _mapped(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
+    """Map what the operating system says of `path` into the error tree.
+
+    Raises:
+        DiskFullError: there is no room.
+        StorageError: the disk refused otherwise.
+    """
     try:
         yield
     except OtaError:

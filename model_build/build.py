@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnxruntime
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from model_build.evaluate import Evaluation, evaluate
 from model_build.export import OPSET, inputs, outputs, to_onnx
@@ -19,7 +19,7 @@ from model_build.recipe import Gate, Progress, Recipe
 from model_build.release_folder import BuiltRelease
 from ota_protocol.digest import sha256_hex
 from ota_protocol.errors import RequestError
-from ota_protocol.manifest import FileRef, ModelManifest, Preprocessing
+from ota_protocol.manifest import FileRef, ModelManifest, Name, Preprocessing, ReleaseName
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def build(network: Network, order: Order, progress: Progress) -> BuiltRelease:
         MalformedError: a picture cannot be read.
     """
     start = time.perf_counter()
+    _require_names(order)
     labels = labels_for(network.architecture.classes, order.labels)
     compressed = order.recipe.apply(network, progress)
     artifact, reference = to_onnx(compressed), to_onnx(network)
@@ -74,6 +75,16 @@ def build(network: Network, order: Order, progress: Progress) -> BuiltRelease:
     manifest = _manifest(compressed, artifact, labels, found, order)
     report = _report(manifest, compressed, found, len(reference), time.perf_counter() - start)
     return BuiltRelease(artifact, manifest, report)
+
+
+def _require_names(order: Order) -> None:
+    """Check the names before the long work starts, not after it."""
+    for what, kind, value in (("model", Name, order.model), ("release", ReleaseName, order.release)):
+        try:
+            TypeAdapter(kind).validate_python(value)
+        except ValidationError as error:
+            remedy = "use lower case, digits, '-' and '_'" if what == "model" else "use X.Y.Z, such as 1.0.0"
+            raise RequestError(f"{value[:80]!r} is no name for a {what}", remedy=remedy) from error
 
 
 def _manifest(

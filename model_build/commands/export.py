@@ -101,8 +101,11 @@ def export(
 
 
 def _tell(built: release_folder.BuiltRelease, out: Path) -> None:
-    manifest, console = built.manifest, Console()
-    figures = "  ".join(f"{name} {value:,.6g}" for name, value in manifest.metrics.items())
-    console.print(f"{manifest.model} {manifest.release} in {out}", highlight=False)
-    console.print(f"artifact {manifest.artifact.digest}  {manifest.artifact.length_bytes:,} bytes", highlight=False)
-    console.print(figures, highlight=False)
+    manifest, console = built.manifest, Console(highlight=False, soft_wrap=True)
+    console.print(f"{manifest.model} {manifest.release} is in {out}")
+    console.print(f"artifact {manifest.artifact.digest}  {manifest.artifact.length_bytes:,} bytes")
+    console.print("  ".join(f"{name} {_figure(value)}" for name, value in manifest.metrics.items()))
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) and value > 1 else f"{value:.4f}"
