@@ -10,7 +10,9 @@ from server.store.tables import Table
 
 def run(connection: Connection) -> None:
     """Run all wanted migrations in one transaction (a batch on SQLite, which cannot alter in place)."""
-    context.configure(connection=connection, target_metadata=Table.metadata, render_as_batch=True, transactional_ddl=True)
+    context.configure(
+        connection=connection, target_metadata=Table.metadata, render_as_batch=True, transactional_ddl=True
+    )
     with context.begin_transaction():
         context.run_migrations()
 

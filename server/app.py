@@ -22,6 +22,7 @@ from server.metrics import CountRequests, Metrics
 from server.repository.keys import OnlineKeys, load_online
 from server.services.catalog import Catalog
 from server.services.check_in import CheckInDesk, CheckInRules
+from server.services.child import Children
 from server.services.clock import Clock, utc_now
 from server.services.deltas import DeltaMaker, DeltaQueue
 from server.services.enrol import Registrar
@@ -44,12 +45,19 @@ from server.worker import DurableQueue
 
 VERSION = "0.1.0"
 
+RECONCILE_S = 60.0
+"""How often the queue of deltas is compared with what is wanted; only a failure of the queue leaves a difference."""
+
 
 class Queue(DeltaQueue, Protocol):
     """A queue with a life: `DurableQueue`, or a test's own."""
 
     def start(self, maker: DeltaMaker) -> None:
         """Begin to work."""
+        ...
+
+    def reconcile(self) -> None:
+        """Put what is unsettled, and let prepared rollouts run."""
         ...
 
     def stop(self) -> None:
@@ -75,6 +83,7 @@ class Parts:
     workspace: Workspace
     maker: DeltaMaker
     queue: Queue
+    children: Children
     presence: Presence
     refresh: Callable[[], None]
     periodic: tuple[Periodic, ...] = field(default=())
@@ -96,6 +105,7 @@ class Parts:
         """End all work; what was cut off is done at the next start."""
         for work in self.periodic:
             work.stop(timeout_s=5)
+        self.children.stop()
         self.queue.stop()
         self.presence.flush()
         self.database.close()
@@ -150,6 +160,7 @@ def _assemble(settings: Settings, given: Overrides) -> tuple[Parts, Services]:
     keys = given.keys or load_online(settings.keys)
     clock = given.clock
     workspace = Workspace(settings.incoming)
+    children = Children()
     catalog = Catalog(database)
     presence = Presence(database)
     queue: Queue = given.queue or DurableQueue(url, settings.data)
@@ -157,12 +168,13 @@ def _assemble(settings: Settings, given: Overrides) -> tuple[Parts, Services]:
         database=database,
         blobs=blobs,
         workspace=workspace,
+        children=children,
         catalog=catalog,
         keys=keys,
         clock=clock,
         timeout_s=settings.delta_timeout_s,
     )
-    inspector = Inspector(blobs, workspace, settings.inspect_timeout_s)
+    inspector = Inspector(blobs, workspace, children, settings.inspect_timeout_s)
     rules = CheckInRules(after_s=settings.check_in_after_s, max_failures=settings.max_failures)
     resigner = Resigner(database, keys, clock)
 
@@ -172,6 +184,7 @@ def _assemble(settings: Settings, given: Overrides) -> tuple[Parts, Services]:
 
     periodic = (
         Periodic("resigner", refresh, settings.resign_every_s),
+        Periodic("deltas", queue.reconcile, RECONCILE_S),
         Periodic("presence", presence.flush, settings.seen_flush_s),
     )
     services = Services(
@@ -197,4 +210,4 @@ def _assemble(settings: Settings, given: Overrides) -> tuple[Parts, Services]:
         catalog=catalog,
         metrics=Metrics(),
     )
-    return Parts(database, workspace, maker, queue, presence, refresh, periodic), services
+    return Parts(database, workspace, maker, queue, children, presence, refresh, periodic), services

@@ -87,6 +87,8 @@ def upgrade() -> None:
         sa.Column("confirmed_model", sa.String(length=64), nullable=True),
         sa.Column("confirmed_release", sa.String(length=64), nullable=True),
         sa.Column("updates", sa.Integer(), nullable=False),
+        sa.Column("sent_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("received_bytes", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_vehicles")),
     )
     with op.batch_alter_table("vehicles", schema=None) as batch_op:
@@ -107,15 +109,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("vehicle", "id", name=op.f("pk_events")),
     )
     op.create_table(
-        "ledger_periods",
-        sa.Column("vehicle", sa.String(length=64), nullable=False),
-        sa.Column("period_start", sa.String(length=64), nullable=False),
-        sa.Column("sent_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("received_bytes", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["vehicle"], ["vehicles.name"], name=op.f("fk_ledger_periods_vehicle_vehicles")),
-        sa.PrimaryKeyConstraint("vehicle", "period_start", name=op.f("pk_ledger_periods")),
-    )
-    op.create_table(
         "progress",
         sa.Column("rollout", sa.String(length=64), nullable=False),
         sa.Column("vehicle", sa.String(length=64), nullable=False),
@@ -129,7 +122,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("progress")
-    op.drop_table("ledger_periods")
     op.drop_table("events")
     with op.batch_alter_table("vehicles", schema=None) as batch_op:
         batch_op.drop_index("ix_vehicles_token_sha256")

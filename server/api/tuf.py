@@ -55,7 +55,7 @@ async def get_target(path: str, request: Request, app: App) -> Response:
     status = 206 if wanted.is_part else 200
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type="application/octet-stream")
-    chunks = app.files.bytes_of(file, wanted.start, wanted.end)
+    chunks = await app.files.bytes_of(file, wanted.start, wanted.end)
     return StreamingResponse(chunks, status_code=status, headers=headers, media_type="application/octet-stream")
 
 

@@ -51,12 +51,13 @@ class Progress:
         """Return the progress after one more event about the rollout's release.
 
         What is confirmed stays confirmed, and what failed for good stays failed until the vehicle confirms after all.
+        A rolled-back trial is followed by its own `failed`, so that alone is counted.
         """
         if kind is EventKind.CONFIRMED:
             return replace(self, state=VehicleProgress.CONFIRMED)
         if self.state in {VehicleProgress.CONFIRMED, VehicleProgress.FAILED}:
             return self
-        if kind in _FAILURES:
+        if kind is EventKind.FAILED:
             failures = self.failures + 1
             given_up = failures >= max_failures
             return Progress(VehicleProgress.FAILED if given_up else VehicleProgress.PENDING, failures)
@@ -65,7 +66,6 @@ class Progress:
         return self
 
 
-_FAILURES = frozenset({EventKind.FAILED, EventKind.ROLLED_BACK})
 _STEPS: Mapping[EventKind, VehicleProgress] = {
     EventKind.ASSIGNED: VehicleProgress.UPDATING,
     EventKind.WAITING: VehicleProgress.UPDATING,
@@ -74,6 +74,7 @@ _STEPS: Mapping[EventKind, VehicleProgress] = {
     EventKind.VERIFIED: VehicleProgress.UPDATING,
     EventKind.STAGED: VehicleProgress.UPDATING,
     EventKind.ACTIVATED: VehicleProgress.TRIAL,
+    EventKind.ROLLED_BACK: VehicleProgress.PENDING,
 }
 
 

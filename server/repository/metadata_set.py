@@ -45,14 +45,19 @@ class MetadataSet:
         Raises:
             StorageError: one is missing or broken.
         """
-        return cls(
-            root=Metadata[Root].from_bytes(_body(files, "root")).signed,
-            targets=Metadata[Targets].from_bytes(_body(files, "targets")).signed,
-            deltas=Metadata[Targets].from_bytes(_body(files, DELTAS)).signed,
-            snapshot=Metadata[Snapshot].from_bytes(_body(files, "snapshot")).signed,
-            timestamp=Metadata[Timestamp].from_bytes(_body(files, "timestamp")).signed,
-            expires_at={role: file.expires_at for role, file in files.items()},
-        )
+        try:
+            return cls(
+                root=Metadata[Root].from_bytes(_body(files, "root")).signed,
+                targets=Metadata[Targets].from_bytes(_body(files, "targets")).signed,
+                deltas=Metadata[Targets].from_bytes(_body(files, DELTAS)).signed,
+                snapshot=Metadata[Snapshot].from_bytes(_body(files, "snapshot")).signed,
+                timestamp=Metadata[Timestamp].from_bytes(_body(files, "timestamp")).signed,
+                expires_at={role: file.expires_at for role, file in files.items()},
+            )
+        except PARSE_ERRORS as error:
+            raise StorageError(
+                f"the registry's TUF metadata is broken: {error}", remedy="restore the database from your backup"
+            ) from error
 
     def require_keys(self, keys: OnlineKeys) -> None:
         """Check that the online keys are the ones that root and targets name.

@@ -112,7 +112,7 @@ class CheckInDesk:
                 raise UnauthenticatedError(f"vehicle {said.vehicle} is gone", remedy="enrol it again")
             row.manifest = dumped
             new = vehicles.add_new_events(session, said.vehicle, body.events, self._clock())
-            _note_ledger(session, said.vehicle, new)
+            _note_ledger(row, new)
             _note_confirmed(row, new)
             return self._advance(session, said, new, view)
 
@@ -191,13 +191,12 @@ def _note_confirmed(row: VehicleRow, new: Iterable[Event]) -> None:
         row.confirmed_model, row.confirmed_release = event.model, event.release
 
 
-def _note_ledger(session: Session, vehicle: str, new: Iterable[Event]) -> None:
+def _note_ledger(row: VehicleRow, new: Iterable[Event]) -> None:
+    """Keep the newest figures of the ledger, which count from enrolment on: a late older report changes nothing."""
     for event in new:
-        if event.kind is EventKind.BYTES:
-            sent, received = event.figures.get("sent"), event.figures.get("received")
-            if _is_count(sent) and _is_count(received):
-                period = str(event.figures.get("period_start", ""))[:64]
-                vehicles.note_ledger(session, vehicle, period, sent, received)
+        sent, received = event.figures.get("sent"), event.figures.get("received")
+        if event.kind is EventKind.BYTES and _is_count(sent) and _is_count(received):
+            row.sent_bytes, row.received_bytes = max(row.sent_bytes, sent), max(row.received_bytes, received)
 
 
 def _is_count(figure: JsonValue) -> TypeGuard[int]:

@@ -1,4 +1,4 @@
-"""Owns how a bounded child process is run: its limits, its time, its answer, its end."""
+"""Owns how bounded child processes are run: their time, their answer, their end, and the end of all at a stop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,30 +16,70 @@ from server.domain.refusals import CheckFailedError
 PASSED_ON = ("PATH", "LANG", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 """Variables that a child sees; no token, no database password."""
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
 MAX_ANSWER_BYTES = 1 << 20
 
 
-def run_child(module: str, arguments: Sequence[str], *, timeout_s: float, what: str) -> dict[str, Any]:
-    """Run ``python -m module arguments`` to its end and return the JSON object that it writes.
+class StoppingError(StorageError):
+    """The server is stopping, and so is all work that can be done later."""
 
-    Raises:
-        CheckFailedError: the child refused, crashed on its input, or took too long or too much.
-        StorageError: it could not be started.
-    """
-    command = [sys.executable, "-m", module, *arguments]
-    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(  # noqa: S603 our own module, our own arguments
-            command, env=environment | threads, capture_output=True, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise CheckFailedError(f"{what} took more than {timeout_s:g} s", remedy="make the model smaller") from error
-    except OSError as error:
-        raise StorageError(f"cannot start a process: {error}", remedy="see the limits of the host") from error
-    if done.returncode != 0 or len(done.stdout) > MAX_ANSWER_BYTES:
-        raise CheckFailedError(f"{what} ended {_ending(done)}", remedy="check the file on your own machine")
-    return _answer(done.stdout)
+
+class Children:
+    """The child processes of one server. They end with it, however it ends (`server.children.limits`)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._is_stopping = False
+
+    def run(self, module: str, arguments: Sequence[str], *, timeout_s: float, what: str) -> dict[str, Any]:
+        """Run ``python -m module arguments`` to its end and return the JSON object that it writes.
+
+        Raises:
+            CheckFailedError: the child refused, crashed on its input, or took too long or too much.
+            StoppingError: the server is stopping.
+            StorageError: it could not be started.
+        """
+        child = self._start([sys.executable, "-m", module, *arguments])
+        try:
+            stdout, stderr = child.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            child.communicate()
+            raise CheckFailedError(f"{what} took more than {timeout_s:g} s", remedy="make the model smaller") from error
+        finally:
+            with self._lock:
+                self._running.discard(child)
+        self._require_running()
+        if child.returncode != 0 or len(stdout) > MAX_ANSWER_BYTES:
+            ending = _ending(child.returncode, stderr)
+            raise CheckFailedError(f"{what} ended {ending}", remedy="check the file on your own machine")
+        return _answer(stdout)
+
+    def stop(self) -> None:
+        """Kill what runs, and start nothing more."""
+        with self._lock:
+            self._is_stopping = True
+            for child in self._running:
+                child.kill()
+
+    def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | ONE_THREAD
+        with self._lock:
+            self._require_running()
+            try:
+                child = subprocess.Popen(  # noqa: S603 our own module, our own arguments
+                    command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                )
+            except OSError as error:
+                raise StorageError(f"cannot start a process: {error}", remedy="see the limits of the host") from error
+            self._running.add(child)
+        return child
+
+    def _require_running(self) -> None:
+        if self._is_stopping:
+            raise StoppingError("the registry is stopping", remedy="try again when it is back")
 
 
 def _answer(stdout: bytes) -> dict[str, Any]:
@@ -48,8 +89,8 @@ def _answer(stdout: bytes) -> dict[str, Any]:
     return answer
 
 
-def _ending(done: subprocess.CompletedProcess[bytes]) -> str:
-    if done.returncode < 0:
-        return f"by signal {-done.returncode}: it crashed, or went beyond its memory or CPU limit"
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
-    return f"with {lines[-1][:300] if lines else f'code {done.returncode}'}"
+def _ending(returncode: int, stderr: bytes) -> str:
+    if returncode < 0:
+        return f"by signal {-returncode}: it crashed, or went beyond its memory or CPU limit"
+    lines = stderr.decode(errors="replace").strip().splitlines()
+    return f"with {lines[-1][:300] if lines else f'code {returncode}'}"

@@ -21,7 +21,7 @@ from server.domain.rollout import KnownRollout, wanted_base, wanted_deltas, want
 from server.repository.keys import OnlineKeys
 from server.repository.metadata_set import with_delta
 from server.services.catalog import Catalog
-from server.services.child import run_child
+from server.services.child import Children
 from server.services.clock import Clock
 from server.services.metadata import load_for_change, save
 from server.services.workspace import Workspace
@@ -55,6 +55,7 @@ class DeltaMaker:
         database: Database,
         blobs: Blobs,
         workspace: Workspace,
+        children: Children,
         catalog: Catalog,
         keys: OnlineKeys,
         clock: Clock,
@@ -63,6 +64,7 @@ class DeltaMaker:
         self._database = database
         self._blobs = blobs
         self._workspace = workspace
+        self._children = children
         self._catalog = catalog
         self._keys = keys
         self._clock = clock
@@ -125,6 +127,15 @@ class DeltaMaker:
             self._catalog.stale()
         return ready
 
+    def again(self, task: DeltaTask) -> DeltaTask:
+        """Return the same task as a new attempt: its workflow ended, and the delta is not settled."""
+        with self._database.write() as session:
+            row = deltas.get(session, task.base, task.result)
+            if row is None:
+                return task
+            row.attempt += 1
+            return DeltaTask(task.base, task.result, row.attempt)
+
     def unsettled(self) -> list[DeltaTask]:
         """Return what is still to be done, as after a crash."""
         with self._database.read() as session:
@@ -139,7 +150,9 @@ class DeltaMaker:
             limits = (BASE_MEMORY_BYTES + MEMORY_FACTOR * length, int(self._timeout_s) + 1, 2 * length + (1 << 20))
             files = ("-" if base is None else str(place / "base"), str(place / "result"), str(place / "delta"))
             arguments = [*map(str, limits), *files]
-            run_child("server.children.encode_delta", arguments, timeout_s=self._timeout_s, what="making the delta")
+            self._children.run(
+                "server.children.encode_delta", arguments, timeout_s=self._timeout_s, what="making the delta"
+            )
             return self._store(place / "delta")
 
     def _store(self, file: Path) -> FileRef:
@@ -157,7 +170,7 @@ class DeltaMaker:
         return DeltaState.MADE
 
     def _settle(self, base: DigestHex | None, result: DigestHex, state: DeltaState, detail: str) -> str:
-        log.info("delta to %s from %s: %s, %s", result[:16], (base or "nothing")[:16], state, detail)
+        log.info("delta from %s to %s: %s, %s", (base or "nothing")[:16], result[:16], state, detail)
         with self._database.write() as session:
             row = deltas.get(session, base, result)
             if row is not None and row.state not in deltas.SETTLED:

@@ -37,7 +37,7 @@ class Registrar:
                 if row is not None:
                     _require_same(row, enrolment)
                     return shown(row, self._presence.pending()), False
-                row = VehicleRow(name=name, token_sha256=enrolment.token_sha256, enrolled_at=self._clock(), updates=0)
+                row = VehicleRow(name=name, token_sha256=enrolment.token_sha256, enrolled_at=self._clock())
                 session.add(row)
         except IntegrityError as error:
             raise ConflictError(

@@ -71,9 +71,13 @@ class TargetFiles:
             raise _no_target(path)
         return self._target(match[1] + match[3], match[2])
 
-    def bytes_of(self, file: TargetFile, start: int, end: int) -> AsyncIterator[bytes]:
-        """Yield the bytes [start, end) of a target file."""
-        return self._blobs.stream(file.digest, start, end)
+    async def bytes_of(self, file: TargetFile, start: int, end: int) -> AsyncIterator[bytes]:
+        """Return the bytes [start, end) of a target file, chunk by chunk.
+
+        Raises:
+            NotFoundError: metadata lists the file, and its blob is gone.
+        """
+        return await self._blobs.stream(file.digest, start, end)
 
     def _read_version(self, role: str, version: int) -> MetadataBytes:
         with self._database.read() as session:

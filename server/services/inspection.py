@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ota_protocol.manifest import FileRef, ModelManifest
 from server.domain import io_schema
-from server.services.child import run_child
+from server.services.child import Children
 from server.services.workspace import Workspace
 from server.store.blobs import Blobs
 
@@ -17,8 +17,9 @@ MEMORY_FACTOR = 8
 class Inspector:
     """Checks artifacts in a bounded child process."""
 
-    def __init__(self, blobs: Blobs, workspace: Workspace, timeout_s: float) -> None:
+    def __init__(self, blobs: Blobs, workspace: Workspace, children: Children, timeout_s: float) -> None:
         self._blobs = blobs
+        self._children = children
         self._workspace = workspace
         self._timeout_s = timeout_s
 
@@ -34,7 +35,7 @@ class Inspector:
             file = place / "model.onnx"
             self._blobs.copy_to(artifact.digest, file)
             arguments = [str(memory_bytes), str(int(self._timeout_s) + 1), str(file)]
-            graph = run_child(
+            graph = self._children.run(
                 "server.children.check_onnx", arguments, timeout_s=self._timeout_s, what="the check of the artifact"
             )
         io_schema.require_equal(manifest, graph)

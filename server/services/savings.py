@@ -19,11 +19,10 @@ class SavingsDesk:
     def show(self) -> FleetSavings:
         """Return the bytes of each vehicle and of the fleet, and what each larger network would have cost."""
         with self._database.read() as session:
-            totals = vehicles.ledger_totals(session)
-            updates = {row.name: row.updates for row in vehicles.every(session)}
-        each = {name: _saving([(count, *totals.get(name, (0, 0)))]) for name, count in updates.items()}
-        fleet = _saving((count, *totals.get(name, (0, 0))) for name, count in updates.items())
-        return FleetSavings(fleet=fleet, vehicles=each)
+            rows = vehicles.every(session)
+        figures = {row.name: (row.updates, row.sent_bytes, row.received_bytes) for row in rows}
+        each = {name: _saving([figure]) for name, figure in figures.items()}
+        return FleetSavings(fleet=_saving(figures.values()), vehicles=each)
 
 
 def _saving(figures: Iterable[tuple[int, int, int]]) -> Saving:

@@ -22,6 +22,7 @@ from ota_protocol.errors import DiskFullError, StorageError
 from server.domain.refusals import NotFoundError
 
 if TYPE_CHECKING:
+    from obstore import GetResult
     from obstore.store import ObjectStore
 
 CHUNK_BYTES = 256 << 10
@@ -82,13 +83,14 @@ class Blobs:
                 out.write(chunk)
 
     async def stream(self, digest: DigestHex, start: int, end: int) -> AsyncIterator[bytes]:
-        """Yield the bytes [start, end) of a blob; memory is bounded by the chunk."""
+        """Return the bytes [start, end) of a blob, chunk by chunk; it is opened before the first chunk is asked for.
+
+        Raises:
+            NotFoundError: it is not held.
+        """
         with mapped_errors(), _found(digest):
-            if start == end:
-                return
             got = await obstore.get_async(self._store, _path(digest), options={"range": (start, end)})
-            async for chunk in got.stream(min_chunk_size=CHUNK_BYTES):
-                yield bytes(chunk)
+        return _chunks(got)
 
     def ping(self) -> None:
         """Ask the store for an answer."""
@@ -100,6 +102,12 @@ class Blobs:
         file = Path(self._store.prefix) / path
         for place in (file, file.parent, file.parent.parent):
             sync(place)
+
+
+async def _chunks(got: GetResult) -> AsyncIterator[bytes]:
+    with mapped_errors():
+        async for chunk in got.stream(min_chunk_size=CHUNK_BYTES):
+            yield bytes(chunk)
 
 
 def sync(place: Path) -> None:

@@ -124,6 +124,8 @@ class VehicleRow(Table):
     confirmed_model: Mapped[str | None] = mapped_column(String(64))
     confirmed_release: Mapped[str | None] = mapped_column(String(64))
     updates: Mapped[int] = mapped_column(default=0)
+    sent_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    received_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
 class EventRow(Table):
@@ -139,16 +141,6 @@ class EventRow(Table):
     release: Mapped[str | None] = mapped_column(String(64))
     detail: Mapped[str] = mapped_column(String(512))
     figures: Mapped[dict[str, Any]]
-
-
-class LedgerRow(Table):
-    """Bytes that a vehicle moved in one period of its ledger: the newest cumulative figures."""
-
-    __tablename__ = "ledger_periods"
-    vehicle: Mapped[str] = mapped_column(ForeignKey("vehicles.name"), primary_key=True)
-    period_start: Mapped[str] = mapped_column(String(64), primary_key=True)
-    sent_bytes: Mapped[int] = mapped_column(BigInteger)
-    received_bytes: Mapped[int] = mapped_column(BigInteger)
 
 
 class RolloutRow(Table):

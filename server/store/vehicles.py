@@ -1,4 +1,4 @@
-"""Owns the queries for vehicles, their events and their ledgers."""
+"""Owns the queries for vehicles and their events."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from ota_protocol.manifest import VehicleManifest
-from ota_protocol.wire import Event, EventKind
-from server.store.tables import EventRow, LedgerRow, VehicleRow
+from ota_protocol.wire import Event
+from server.store.tables import EventRow, VehicleRow
 
 
 def get(session: Session, name: str) -> VehicleRow | None:
@@ -56,35 +56,6 @@ def add_new_events(session: Session, vehicle: str, events: Iterable[Event], now:
     new = {key: event for key, event in by_id.items() if key not in known}
     session.add_all(_event_row(vehicle, key, event, now) for key, event in new.items())
     return list(new.values())
-
-
-def has_event(session: Session, vehicle: str, kind: EventKind, model: str, release: str) -> bool:
-    """Tell whether a vehicle ever reported such an event about a release."""
-    query = select(EventRow.id).where(
-        EventRow.vehicle == vehicle, EventRow.kind == kind, EventRow.model == model, EventRow.release == release
-    )
-    return session.scalars(query.limit(1)).first() is not None
-
-
-def note_ledger(session: Session, vehicle: str, period_start: str, sent_bytes: int, received_bytes: int) -> None:
-    """Keep the newest cumulative figures of one period; a late older report changes nothing."""
-    row = session.get(LedgerRow, (vehicle, period_start))
-    if row is None:
-        session.add(
-            LedgerRow(vehicle=vehicle, period_start=period_start, sent_bytes=sent_bytes, received_bytes=received_bytes)
-        )
-        session.flush()
-        return
-    row.sent_bytes = max(row.sent_bytes, sent_bytes)
-    row.received_bytes = max(row.received_bytes, received_bytes)
-
-
-def ledger_totals(session: Session) -> dict[str, tuple[int, int]]:
-    """Return (sent, received) bytes by vehicle, over all periods."""
-    query = select(LedgerRow.vehicle, func.sum(LedgerRow.sent_bytes), func.sum(LedgerRow.received_bytes))
-    return {
-        name: (int(sent), int(received)) for name, sent, received in session.execute(query.group_by(LedgerRow.vehicle))
-    }
 
 
 def _event_row(vehicle: str, key: str, event: Event, now: datetime) -> EventRow:
