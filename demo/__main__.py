@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -26,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="The SqueezeO
 StateOption = Annotated[Path, typer.Option(help="Folder for all that the demo makes; emptied at the start.")]
 ReportOption = Annotated[Path, typer.Option(help="Where the figures go, as JSON.")]
 
+LOG_WIDTH = 130
 FELL_SHORT = 1
 """Exit code where the story came to its end but a check does not hold."""
 
@@ -37,7 +39,7 @@ def run(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the fleet running, and say where to look.")] = False,
 ) -> None:
     """Bring two releases to four vehicles on this machine, and count the bytes."""
-    console = Console()
+    console = _console()
     places = prepare_state(state.resolve())
     fleet = Fleet(places.state, scripts_folder())
     signal.signal(signal.SIGTERM, _interrupted)
@@ -77,7 +79,7 @@ def lead(
     report: Annotated[Path, typer.Option(envvar="REPORT", help="Where the figures go, as JSON.")],
 ) -> None:
     """Bring two releases to a fleet that others started, such as that of docker-compose.yml, and count the bytes."""
-    console = Console(width=140)
+    console = _console()
     if report.exists():
         told = Report.model_validate_json(report.read_bytes())
         show(told, console)
@@ -95,6 +97,11 @@ def _finish(report: Report, file: Path, console: Console) -> None:
     write_report(report, file)
     show(report, console)
     console.print(f"\n[bold]{'All of it holds.' if report.ok else '[red]Something fell short.[/]'}[/] Figures: {file}")
+
+
+def _console() -> Console:
+    """Return the operator's terminal; a log has no width of its own, and gets one that the tables fit into."""
+    return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 def _say_where(console: Console, places: Places, url: str) -> None:

