@@ -84,7 +84,8 @@ def status(state: StateOption) -> None:
 
 
 def _run(settings: AgentSettings) -> None:
-    from edge_client.agent import Agent, compose  # noqa: PLC0415  (onnxruntime takes 200 ms that --help need not pay)
+    from edge_client.agent import Agent  # noqa: PLC0415  (onnxruntime takes 200 ms that --help need not pay)
+    from edge_client.composition import compose  # noqa: PLC0415
 
     if settings.frames is None:
         raise RequestError("no folder of frames is given", remedy="give one with --frames")

@@ -1,4 +1,4 @@
-"""Owns the loop: check in, run the step of the state, save where it led, wait. And the composition root of a vehicle.
+"""Owns the loop: check in, run the step of the state, save where it led, wait.
 
 Nothing that goes wrong with the registry, the link or the disk ends the loop: it waits longer each time and keeps the
 model that runs. Does not own what a step does (`steps`) nor where it leads (`machine`).
@@ -6,41 +6,22 @@ model that runs. Does not own what a step does (`steps`) nor where it leads (`ma
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
-import httpx
-
-from edge_client import VERSION, steps
-from edge_client.disk import Disk, storage_errors
-from edge_client.download import Downloader
-from edge_client.enrolment import Identity
-from edge_client.frames import FrameFolder
-from edge_client.inference import Inference
+from edge_client import VERSION
 from edge_client.instruction import consider, hint_of
-from edge_client.journal import Journal, Saved
-from edge_client.ledger import Ledger
-from edge_client.machine import RESUME, Outcome, State, admits, next_state
-from edge_client.metering import MeteredBackend, MeteredTransport, Pacer
+from edge_client.journal import Saved
+from edge_client.machine import RESUME, Outcome, State, next_state
 from edge_client.parts import Parts, Work
-from edge_client.policy import may_check_in
-from edge_client.registry import Registry, make_client
-from edge_client.runtime import SelfTest, load, runtime_spec, self_test_in_child
-from edge_client.settings import AgentSettings
-from edge_client.slots import Slots
-from edge_client.status import StatusWriter, read_frame_count
-from edge_client.steps import STEPS, Result
-from edge_client.trust import Trust
-from edge_client.verify import Verifier
-from ota_protocol.errors import MalformedError, OtaError, PeerError, RequestError, StorageError
+from edge_client.policy import check_in_interval_s, may_check_in
+from edge_client.result import Result, Step, failed
+from edge_client.runtime import load
+from edge_client.steps import STEPS
+from ota_protocol.errors import MalformedError, OtaError, PeerError, StorageError
 from ota_protocol.manifest import VehicleManifest
 from ota_protocol.wire import MAX_EVENTS, EventKind, Instruction
 
@@ -74,6 +55,7 @@ class Agent:
         self._step_at = 0.0
         self._check_in_failures = 0
         self._told_check_in_s = DEFAULT_CHECK_IN_S
+        self._check_in_bytes = 0
         self._reported_bytes = 0
 
     @property
@@ -127,6 +109,7 @@ class Agent:
         if decision.verdict == "wait" and decision.until_s is not None:
             self._check_in_at = time.monotonic() + max(0.05, decision.until_s - parts.clock())
             return
+        before = parts.ledger.count().total_bytes
         try:
             self._report_bytes()
             instruction = parts.registry.check_in(self._manifest(), parts.journal.outbox(MAX_EVENTS))
@@ -139,6 +122,7 @@ class Agent:
             return
         self._check_in_failures = 0
         self._told_check_in_s = instruction.check_in_after_s
+        self._check_in_bytes = parts.ledger.count().total_bytes - before
         self._check_in_at = time.monotonic() + self._interval_s() * (1 - JITTER * parts.jitter())
 
     def _obey(self, instruction: Instruction) -> None:
@@ -177,35 +161,26 @@ class Agent:
 
     # ── steps ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _step(self, step: steps.Step) -> None:
+    def _step(self, step: Step) -> None:
         update = self._saved.update
         assert update is not None
         try:
             self._move(step(self._parts, self._work, update))
         except OtaError as error:
-            try:
-                self._move(self._failed(error))
-            except StorageError as worse:
-                _log.error("the state cannot be saved: %s", worse)
-                self._step_at = time.monotonic() + self._parts.settings.backoff_max_s
+            self._fail(error)
+        except Exception as error:
+            # The last barrier: a fault in this program must not stop the model that runs.
+            _log.exception("a fault in the agent")
+            self._fail(OtaError(f"a fault in the agent: {error!r}"))
 
-    def _failed(self, error: OtaError) -> Result:
-        """Judge a failure of the link or of our disk: again, later and later, and at last not for a while."""
+    def _fail(self, error: OtaError) -> None:
         update = self._saved.update
         assert update is not None
-        if self._parts.stop.is_set():
-            return Result(Outcome.AGAIN, update)
-        _log.warning("%s: %s", self._saved.state, error)
-        attempts = update.attempts + 1
-        # What no step has judged is a fault that the table has no row for: it is treated like a broken link.
-        reason = {"attempts": attempts, "reason": str(error)[:512], "permanent": False}
-        update = update.model_copy(update=reason)
-        if attempts >= self._parts.settings.attempts and admits(self._saved.state, Outcome.REFUSED):
-            return Result(Outcome.REFUSED, update)
-        outcome = Outcome.NEXT if isinstance(error, PeerError) else Outcome.AGAIN
-        if not admits(self._saved.state, outcome):
-            outcome = Outcome.AGAIN
-        return Result(outcome, update, backoff=True)
+        try:
+            self._move(failed(self._parts, self._saved.state, update, error))
+        except StorageError as worse:
+            _log.error("the state cannot be saved: %s", worse)
+            self._step_at = time.monotonic() + self._parts.settings.backoff_max_s
 
     def _move(self, result: Result) -> None:
         """Save where an outcome leads, and then be there.
@@ -220,7 +195,7 @@ class Agent:
         if saved != old or result.events:
             self._parts.journal.save(saved, events=result.events, record=result.record, refusal=result.refusal)
         self._saved = saved
-        pause = self._backoff_s(result.update.attempts) if result.backoff else result.pause_s
+        pause = self._backoff_s(result.update.attempts + result.update.faults) if result.backoff else result.pause_s
         self._step_at = time.monotonic() + pause
         if state is not old.state:
             _log.info("%s → %s (%s)%s", old.state, state, result.outcome, _because(result))
@@ -232,7 +207,8 @@ class Agent:
     # ── time ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _interval_s(self) -> float:
-        return self._parts.settings.check_in_s or max(1.0, self._told_check_in_s)
+        wished = self._parts.settings.check_in_s or max(1.0, self._told_check_in_s)
+        return check_in_interval_s(self._parts.link, wished, self._check_in_bytes)
 
     def _backoff_s(self, failures: int) -> float:
         """Return a pause that doubles with each failure, half of it by chance."""
@@ -258,83 +234,3 @@ class Agent:
 
 def _because(result: Result) -> str:
     return f": {result.update.reason}" if result.outcome in (Outcome.REFUSED, Outcome.NEXT) else ""
-
-
-@contextmanager
-def exclusive(state: Path) -> Iterator[None]:
-    """Hold the state folder for one agent.
-
-    Raises:
-        RequestError: another agent holds it.
-    """
-    with storage_errors("lock the state folder"), (state / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RequestError(
-                f"another agent runs on {state}", remedy="stop it first, or give this one a folder of its own"
-            ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
-@contextmanager
-def compose(
-    settings: AgentSettings,
-    stop: threading.Event,
-    *,
-    disk: Disk | None = None,
-    transport: httpx.BaseTransport | None = None,
-    self_test: SelfTest | None = None,
-    clock: Callable[[], float] = time.time,
-) -> Iterator[Parts]:
-    """Build the parts of an agent on its state folder, and close them.
-
-    Args:
-        settings: read at the rim.
-        stop: set it to end the agent.
-        disk, transport, self_test, clock: what a test replaces.
-
-    Raises:
-        RequestError: the vehicle is not enrolled, another agent runs, or there is no folder of frames.
-        StorageError: the state folder cannot be used.
-    """
-    disk = disk or Disk()
-    state = settings.state
-    identity = Identity.read(state)
-    frames = FrameFolder(settings.frames) if settings.frames else None
-    with exclusive(state):
-        ledger = Ledger(state / "ledger", period_s=settings.budget_period_s, clock=clock, disk=disk)
-        pacer = Pacer(settings.rate_bytes_per_s, stop.wait)
-        moving = transport or MeteredTransport(MeteredBackend(ledger, pacer, stop))
-        client = make_client(moving, identity.registry, settings.request_timeout_s)
-        downloads = Downloader(client, state / "downloads", disk, stop)
-        parts = Parts(
-            vehicle=identity.vehicle,
-            settings=settings,
-            disk=disk,
-            journal=Journal(state / "journal.db"),
-            slots=Slots(state / "slots", disk),
-            ledger=ledger,
-            registry=Registry(client, identity.token),
-            trust=Trust(state / "metadata", identity.root, client, disk),
-            downloads=downloads,
-            verifier=Verifier(downloads, disk),
-            inference=Inference(frames, settings.frame_interval_s, stop, read_frame_count(state), clock),
-            self_test=self_test or self_test_in_child(settings.self_test_timeout_s),
-            spec=runtime_spec(),
-            stop=stop,
-            clock=clock,
-        )
-        writer = StatusWriter(state, parts.inference, stop)
-        writer.start()
-        try:
-            yield parts
-        finally:
-            stop.set()
-            writer.join(timeout=5.0)
-            client.close()
-            parts.journal.close()
-            ledger.close()

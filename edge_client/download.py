@@ -61,6 +61,8 @@ class Part:
     complete: bool
     resumed: bool
     """Whether it went on from bytes of an interrupted transfer."""
+    failure: TransportError | None = None
+    """Why it brought less than was asked for; what arrived is kept."""
 
 
 def boot_id() -> str:
@@ -114,6 +116,11 @@ class Downloader:
         """Return how much of a file is still to be fetched."""
         return 0 if self.is_complete(file.digest) else max(0, file.length_bytes - self._offset(file))
 
+    def here_bytes(self, digest: DigestHex) -> int:
+        """Return how much of a transfer was fetched already."""
+        path = self.path(digest)
+        return path.stat().st_size if path.is_file() else self._size(digest)
+
     def interrupt(self) -> None:
         """Note that whatever is fetched next is resumed."""
         self._flowing.clear()
@@ -132,10 +139,9 @@ class Downloader:
             )
 
     def fetch(self, file: TrustedFile, allowed_bytes: int) -> Part:
-        """Fetch up to `allowed_bytes` more of a file, in one request.
+        """Fetch up to `allowed_bytes` more of a file, in one request; a link that fails is told in the answer.
 
         Raises:
-            TransportError: the link failed or was too slow; what arrived is kept.
             RefusedError: the registry does not give the file.
             MalformedError: the answer breaks HTTP or a bound, or the file moved too often; the part is thrown away.
             DigestMismatchError: the complete file is not the one that was named; it is thrown away.
@@ -148,16 +154,12 @@ class Downloader:
             raise MalformedError(f"{file.target} moved {record.moved_bytes:,} bytes and is still not whole")
         resumed = offset > 0 and file.digest not in self._flowing
         wanted = min(allowed_bytes, file.length_bytes - offset)
-        try:
-            received = self._request(file, offset, wanted, record) if wanted > 0 else 0
-        except BaseException:
-            self._flowing.discard(file.digest)
-            raise
-        self._flowing.add(file.digest)
+        failure = self._request(file, offset, wanted, record) if wanted > 0 else None
+        received = self._record(file.digest).moved_bytes - record.moved_bytes
         complete = self._offset(file) >= file.length_bytes
         if complete:
             self._complete(file)
-        return Part(received, complete, resumed and received > 0)
+        return Part(received, complete, resumed and received > 0, failure)
 
     def discard(self, digest: DigestHex) -> None:
         """Throw away what is here of a file."""
@@ -172,7 +174,17 @@ class Downloader:
         for path in strangers:
             self._disk.remove(path)
 
-    def _request(self, file: TrustedFile, offset: int, wanted: int, record: PartRecord) -> int:
+    def _request(self, file: TrustedFile, offset: int, wanted: int, record: PartRecord) -> TransportError | None:
+        """Ask for a range and keep it; return the failure of the link, if it failed."""
+        self._flowing.discard(file.digest)
+        try:
+            self._stream(file, offset, wanted, record)
+        except TransportError as error:
+            return error
+        self._flowing.add(file.digest)
+        return None
+
+    def _stream(self, file: TrustedFile, offset: int, wanted: int, record: PartRecord) -> None:
         headers = {"range": f"bytes={offset}-{offset + wanted - 1}"}
         if offset and record.etag:
             headers["if-range"] = record.etag
@@ -186,7 +198,7 @@ class Downloader:
             # A whole file in place of a range is taken no further than what was allowed.
             etag = response.headers.get("etag", "")
             keep = etag if not etag.startswith("W/") and len(etag) <= 256 else ""
-            return self._keep(response, file, wanted, record.model_copy(update={"etag": keep}))
+            self._keep(response, file, wanted, record.model_copy(update={"etag": keep}))
 
     def _check_answer(self, response: httpx.Response, file: TrustedFile, offset: int, wanted: int) -> int:
         """Return at which offset of the file the body starts."""
@@ -215,8 +227,8 @@ class Downloader:
                 f" answered {response.headers.get('content-range', 'no range')!r:.80}"
             )
 
-    def _keep(self, response: httpx.Response, file: TrustedFile, wanted: int, record: PartRecord) -> int:
-        """Write the body to the part, with a hard maximum; return how much was written."""
+    def _keep(self, response: httpx.Response, file: TrustedFile, wanted: int, record: PartRecord) -> None:
+        """Write the body to the part, with a hard maximum."""
         part, received = self._part(file.digest), 0
         with storage_errors(f"open {part.name}"):
             output = part.open("ab", buffering=0)
@@ -240,7 +252,6 @@ class Downloader:
                 self._note(file.digest, record, received)
         if received < wanted:
             raise TransportError(f"the connection ended {wanted - received:,} bytes early", remedy="check the link")
-        return received
 
     def _paced(self, response: httpx.Response, file: TrustedFile) -> Iterator[bytes]:
         """Yield chunks, dropping a sender that only holds the connection open."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Final
 
-from edge_client.journal import Saved
+from edge_client.journal import Refusal, Saved
 from edge_client.machine import Outcome, admits
 from edge_client.parts import Parts
-from edge_client.steps import Result
+from edge_client.result import Result
 from edge_client.trust import Hint
 from edge_client.update import Update
 from ota_protocol.errors import MalformedError
 from ota_protocol.wire import Assignment, EventKind, Instruction
+
+REMINDERS: Final = 5
+"""How often a release that cannot run here is reported in all; a registry gives up on a vehicle after fewer."""
 
 
 def hint_of(instruction: Instruction) -> Hint:
@@ -36,7 +40,11 @@ def consider(parts: Parts, saved: Saved, instruction: Instruction) -> Result | N
     again.
     """
     assignment = instruction.assignment
-    if assignment is None or _runs(parts, assignment) or _is_refused(parts, assignment):
+    if assignment is None or _runs(parts, assignment):
+        return _withdraw(saved)
+    refusal = parts.journal.refusal(_update(parts, assignment).release_key)
+    if refusal is not None and refusal.holds(parts.clock()):
+        _remind(parts, assignment, refusal)
         return _withdraw(saved)
     if saved.update is not None and saved.update.assignment == assignment:
         return None
@@ -53,8 +61,11 @@ def _runs(parts: Parts, assignment: Assignment) -> bool:
     return (active.release.release, active.release.artifact, active.release.manifest) == wanted
 
 
-def _is_refused(parts: Parts, assignment: Assignment) -> bool:
-    return parts.journal.refused(_update(parts, assignment).release_key, parts.clock())
+def _remind(parts: Parts, assignment: Assignment, refusal: Refusal) -> None:
+    """Say a few times more that this release will not run here, so that no rollout waits for it for ever."""
+    if refusal.until_s is None and refusal.times < REMINDERS:
+        event = parts.event(EventKind.FAILED, _update(parts, assignment), "it failed on this vehicle before")
+        parts.journal.append([event], refusal=refusal)
 
 
 def _withdraw(saved: Saved) -> Result | None:

@@ -27,6 +27,7 @@ MAX_OUTBOX: Final = 1_000
 """Events kept while the registry is out of reach; some 300 kB. Beyond it the oldest are dropped."""
 MAX_HISTORY: Final = 200
 MAX_REFUSALS: Final = 200
+MAX_REST_S: Final = 7 * 86_400.0
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS saved (id INTEGER PRIMARY KEY CHECK (id = 1), state TEXT NOT NULL, record TEXT);
@@ -53,6 +54,11 @@ class Refusal:
     key: str
     until_s: float | None
     """Unix time at which it may be tried again; None means never."""
+    times: int = 1
+
+    def holds(self, now_s: float) -> bool:
+        """Whether it is not to be tried now; a rest that ends too far ahead was set by a clock that was wrong."""
+        return self.until_s is None or now_s < self.until_s <= now_s + MAX_REST_S
 
 
 class Journal:
@@ -99,10 +105,12 @@ class Journal:
             if refusal is not None:
                 self._refuse(refusal)
 
-    def append(self, events: Iterable[Event]) -> None:
-        """Put events into the outbox without a change of state."""
+    def append(self, events: Iterable[Event], *, refusal: Refusal | None = None) -> None:
+        """Put events into the outbox without a change of state; `refusal` counts that it was reported again."""
         with _database_errors("save an event"), self._db:
             self._append(events)
+            if refusal is not None:
+                self._refuse(refusal)
 
     def outbox(self, limit: int) -> tuple[Event, ...]:
         """Return the oldest events that the registry has not accepted yet."""
@@ -116,17 +124,11 @@ class Journal:
             with _database_errors("clear the outbox"), self._db:
                 self._db.executemany("DELETE FROM outbox WHERE id = ?", [(str(each),) for each in accepted])
 
-    def refused(self, key: str, now_s: float) -> bool:
-        """Return whether the release `key` is not to be tried now."""
+    def refusal(self, key: str) -> Refusal | None:
+        """Return what is remembered of a release that was given up."""
         with _database_errors("read the refusals"):
-            row = self._db.execute("SELECT until_s FROM refusal WHERE key = ?", (key,)).fetchone()
-        return row is not None and (row[0] is None or now_s < row[0])
-
-    def times_refused(self, key: str) -> int:
-        """Return how often the release `key` was given up."""
-        with _database_errors("read the refusals"):
-            row = self._db.execute("SELECT times FROM refusal WHERE key = ?", (key,)).fetchone()
-        return int(row[0]) if row else 0
+            row = self._db.execute("SELECT until_s, times FROM refusal WHERE key = ?", (key,)).fetchone()
+        return Refusal(key, row[0], row[1]) if row else None
 
     def history(self) -> tuple[UpdateRecord, ...]:
         """Return past updates, oldest first."""

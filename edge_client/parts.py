@@ -30,7 +30,7 @@ from ota_protocol.wire import Event, EventKind
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything an agent is made of; built once, by the composition root in `agent.compose`."""
+    """Everything an agent is made of; built once, by the composition root in `composition.compose`."""
 
     vehicle: str
     settings: AgentSettings
@@ -93,6 +93,8 @@ class Work:
     verified: VerifiedArtifact | None = None
     bytes_per_s: float = field(default=0.0)
     """Measured speed of the link; 0 before the first transfer."""
+    trial_began_s: float = field(default=0.0)
+    """Monotonic seconds: the clock of a vehicle may jump by decades when it finds a time server."""
     part_s: float = field(default=30.0)
     """How long one part of a download may take, so that check-ins go on."""
 

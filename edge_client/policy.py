@@ -5,7 +5,7 @@ Bytes are those of the ledger, both ways, control traffic included.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -76,17 +76,45 @@ def may_check_in(link: Link, count: Count, now_s: float) -> Decision:
     return Decision("wait", until_s=_period_end(link, count, now_s), reason="the budget is used up")
 
 
-def choose(offer: FileOffer, held: Collection[DigestHex], rejected: Collection[DigestHex]) -> Candidate:
-    """Return the cheapest candidate that this vehicle can use and that has not failed it before.
+def check_in_interval_s(link: Link, wished_s: float, cost_bytes: int) -> float:
+    """Return how long to wait between check-ins, so that they take no more than their share of a budget.
+
+    Args:
+        wished_s: what was configured.
+        cost_bytes: what the last check-in took, both ways.
+    """
+    if link.budget_bytes is None:
+        return wished_s
+    fair_s = link.budget_period_s * cost_bytes / (link.budget_bytes / RESERVED_SHARE)
+    return max(wished_s, min(fair_s, link.budget_period_s))
+
+
+def choose(
+    offer: FileOffer,
+    held: Collection[DigestHex],
+    rejected: Collection[DigestHex],
+    here_bytes: Callable[[DigestHex], int] = lambda _: 0,
+) -> Candidate:
+    """Return the candidate that costs this vehicle the fewest bytes from now on and has not failed it before.
+
+    Args:
+        offer: the file, and the ways to come by it.
+        held: digests that a delta may start from.
+        rejected: last transfers of candidates that failed.
+        here_bytes: how much of a transfer is on the disk already.
 
     Raises:
         MalformedError: none is left.
     """
     usable = plan(held, [each for each in offer.candidates if each.transfers[-1].result == offer.file.digest])
-    for candidate in usable:
+    for candidate in sorted(usable, key=lambda each: _left(each, here_bytes)):
         if candidate.kind == "raw" or candidate.transfers[-1].digest not in rejected:
             return candidate
     raise MalformedError(f"no usable way to come by {offer.target}", remedy="publish the release again")
+
+
+def _left(candidate: Candidate, here_bytes: Callable[[DigestHex], int]) -> int:
+    return sum(each.length_bytes - min(each.length_bytes, here_bytes(each.digest)) for each in candidate.transfers)
 
 
 def _period_end(link: Link, count: Count, now_s: float) -> float:

@@ -33,7 +33,6 @@ class Trial(Frozen):
     """Starts of the agent since it was activated."""
     previous: SlotName | None = None
     """The slot to return to; None on a vehicle that had none."""
-    began_s: float = 0.0
 
 
 class Pointer(Frozen):
@@ -130,10 +129,10 @@ class Slots:
         self._disk.write(folder / "slot.json", verified.release.model_dump_json().encode())
         return Slot(name, folder, verified.release)
 
-    def activate(self, slot: Slot, now_s: float) -> None:
+    def activate(self, slot: Slot) -> None:
         """Point at `slot`, on trial. Doing it again changes nothing."""
         if self.pointer.active != slot.name:
-            trial = Trial(previous=self.pointer.active, began_s=now_s)
+            trial = Trial(previous=self.pointer.active)
             self._write_pointer(self.pointer.model_copy(update={"active": slot.name, "trial": trial}))
 
     def inactive(self) -> Slot | None:

@@ -31,7 +31,9 @@ class Update(Frozen):
     """How often a download went on from saved bytes after a drop, a restart or a wait for the budget."""
     payload_bytes: int = 0
     attempts: int = 0
-    """Failures in a row; reset by progress."""
+    """Failures of the link or the disk in a row; reset by progress."""
+    faults: int = 0
+    """How often the raw file was not there or not what was signed; progress does not reset it, for that was paid."""
     reason: str = Field(default="", max_length=512)
     reported: tuple[EventKind, ...] = ()
     """Events that were put into the outbox already: a step that runs twice reports once."""

@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 
-from edge_client.agent import Agent, compose
+from edge_client.agent import Agent
+from edge_client.composition import compose
 from edge_client.disk import Disk
 from edge_client.enrolment import enrol
 from edge_client.machine import State
