@@ -72,6 +72,7 @@ class Overrides:
     clock: Clock = utc_now
     blobs: Blobs | None = None
     queue: Queue | None = None
+    children: Children | None = None
     keys: OnlineKeys | None = None
 
 
@@ -160,7 +161,7 @@ def _assemble(settings: Settings, given: Overrides) -> tuple[Parts, Services]:
     keys = given.keys or load_online(settings.keys)
     clock = given.clock
     workspace = Workspace(settings.incoming)
-    children = Children()
+    children = given.children or Children()
     catalog = Catalog(database)
     presence = Presence(database)
     queue: Queue = given.queue or DurableQueue(url, settings.data)
