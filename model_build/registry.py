@@ -39,6 +39,7 @@ class Registry:
         token: the operator's.
         transport: how requests travel; None is the network.
         sleep: waits so many seconds.
+        on_retry: told what failed, each time that it will be tried again.
     """
 
     def __init__(
@@ -48,8 +49,9 @@ class Registry:
         *,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        on_retry: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._url, self._sleep = url, sleep
+        self._url, self._sleep, self._on_retry = url, sleep, on_retry
         try:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
@@ -130,7 +132,8 @@ class Registry:
         for attempt in range(ATTEMPTS - 1):
             try:
                 return action()
-            except TransportError:
+            except TransportError as error:
+                self._on_retry(error.message)
                 self._sleep(FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 jitter, no secret
         return action()
 
@@ -156,7 +159,7 @@ class Registry:
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise TransportError(
                 f"cannot reach the registry at {self._url}: {str(error) or type(error).__name__}",
-                remedy="see that it runs and publish again; what it holds already is not sent twice",
+                remedy="see that it runs, and publish again: twice does no harm",
             ) from error
 
 

@@ -29,12 +29,16 @@ def publish(
 ) -> None:
     """Upload a release, sign it, and publish it; doing it twice changes nothing."""
     signer, token = load_signer(targets_key), _token(token_file)
-    with Registry(registry, token) as remote, progress_bars() as progress:
+    with Registry(registry, token, on_retry=_tell_retry) as remote, progress_bars() as progress:
         release = publish_release(folder, remote, signer, sleep=time.sleep, progress=progress)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{release.model} {release.release} is published, release counter {release.release_counter}")
     console.print(f"artifact {release.artifact.digest}  {release.artifact.length_bytes:,} bytes")
     console.print(f"manifest {release.manifest.digest}  {release.manifest.length_bytes:,} bytes")
+
+
+def _tell_retry(failure: str) -> None:
+    typer.echo(f"ota-build: {failure}; trying again", err=True)
 
 
 def _token(path: Path) -> str:

@@ -86,4 +86,7 @@ class _Weights:
             raise MalformedError(f"{self._what}: {name[:80]!r} is not a stored weight", remedy=_REMEDY)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise MalformedError(f"{self._what} keeps {name[:80]!r} in another file", remedy="export it as one file")
-        return numpy_helper.to_array(tensor)
+        try:
+            return numpy_helper.to_array(tensor)
+        except (ValueError, TypeError) as error:
+            raise MalformedError(f"{self._what}: {name[:80]!r} is corrupt", remedy="export it again") from error
