@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ota_protocol.delta.frequencies import count_table, pack_slots, read_table, write_table
-from ota_protocol.delta.rans import LaneDecoder, encode_lanes
+from ota_protocol.delta.frequencies import PRECISION, count_table, pack_slots, read_table, write_table
+from ota_protocol.delta.rans import LaneDecoder, LaneEncoder
 from ota_protocol.errors import DeltaError
 
 MAX_ALPHABET: Final = 256
@@ -42,8 +42,10 @@ def encode_symbols(symbols: Symbols, contexts: NDArray[np.integer] | None, alpha
     context = np.zeros(symbols.size, np.int64) if contexts is None else contexts.astype(np.int64)
     table = count_table(symbols, context, n_contexts, alphabet)
     starts = np.cumsum(table, axis=1, dtype=np.uint32) - table
-    body = encode_lanes(starts[context, symbols], table[context, symbols], _lanes(symbols.size))
-    return write_table(table) + body
+    lanes = _lanes(symbols.size)
+    encoder = LaneEncoder(lanes, PRECISION)
+    encoder.push(starts[context, symbols], table[context, symbols])
+    return write_table(table) + encoder.finish(np.zeros(lanes, np.uint16))
 
 
 def decode_symbols(
@@ -59,16 +61,9 @@ def decode_symbols(
         return np.zeros(0, np.uint8)
     table, table_bytes = read_table(payload, n_contexts, alphabet)
     packed = pack_slots(table)
-    lanes = _lanes(count)
-    decoder = LaneDecoder(payload[table_bytes:], lanes)
-    base = None if contexts is None else contexts.astype(np.uint32) << np.uint32(12)
-    symbols = np.empty(count, np.uint8)
-    for first in range(0, count, lanes):
-        size = min(lanes, count - first)
-        slots = decoder.slots(size)
-        entry = packed[slots if base is None else slots + base[first : first + size]]
-        symbols[first : first + size] = entry >> np.uint32(24)
-        decoder.advance(((entry >> np.uint32(12)) & np.uint32(0xFFF)) + np.uint32(1), entry & np.uint32(0xFFF))
+    decoder = LaneDecoder(payload[table_bytes:], _lanes(count), PRECISION)
+    rows = None if contexts is None else contexts.astype(np.uint32) << np.uint32(PRECISION)
+    symbols = decoder.looked_up(rows, count, packed)
     decoder.finish()
     return symbols
 

@@ -11,10 +11,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ota_protocol.delta.rans import PROBABILITY_BITS
 from ota_protocol.errors import DeltaError
 
-SCALE: Final = 1 << PROBABILITY_BITS
+PRECISION: Final = 12
+"""Probabilities are multiples of 2**-12: one packed 32-bit entry holds symbol, frequency and offset."""
+SCALE: Final = 1 << PRECISION
 
 _GAMMA_PREFIX: Final = 13
 """Most zero bits before the first one in a table: frequencies + 1 stay below 2**13."""
