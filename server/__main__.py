@@ -56,6 +56,7 @@ def serve(  # noqa: PLR0917 typer's options
     """Serve the registry until SIGTERM or SIGINT; needs the online keys alone."""
     settings = _settings(data=data, keys=keys, host=host, port=port, database_url=database_url, blobs_url=blobs_url)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     uvicorn.run(
         create_app(settings),
         host=settings.host,

@@ -89,15 +89,23 @@ class Parts:
     refresh: Callable[[], None]
     periodic: tuple[Periodic, ...] = field(default=())
 
-    def start(self) -> None:
-        """Check the schema, sweep what a crash left, sign what is due, and begin to work.
+    def check(self) -> None:
+        """See that there is a registry to serve, and sign what is due, so that a mistake ends as one line.
 
         Raises:
-            OtaError: the registry was not initialised, or its disk fails.
+            RequestError: the schema is not the one that this server needs.
+            StorageError: the database fails, or the keys are of another registry.
         """
         schema.require_current(self.database)
-        self.workspace.sweep()
         self.refresh()
+
+    def start(self) -> None:
+        """Sweep what a crash left, and begin to work.
+
+        Raises:
+            StorageError: the disk or the database fails.
+        """
+        self.workspace.sweep()
         self.queue.start(self.maker)
         for work in self.periodic:
             work.start()
@@ -116,11 +124,11 @@ def create_app(settings: Settings, overrides: Overrides | None = None) -> FastAP
     """Return the server as an ASGI app; it begins to work in its lifespan.
 
     Raises:
-        RequestError: a setting or a key file cannot be used.
-        StorageError: the data folder cannot be used.
+        RequestError: a setting or a key file cannot be used, or the registry was not initialised for this server.
+        StorageError: the database or the data folder cannot be used.
     """
-    given = overrides or Overrides()
-    parts, services = _assemble(settings, given)
+    parts, services = _assemble(settings, overrides or Overrides())
+    parts.check()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 
 from starlette.exceptions import HTTPException
@@ -14,6 +16,10 @@ PUBLISH_BYTES = (16 << 20) + (64 << 10)
 """`PublishRelease` with the longest `targets_base64`."""
 ROLLOUT_BYTES = 8 << 20
 """`RolloutRequest` with 100,000 vehicles of 64 characters."""
+
+DRAIN_BYTES = 64 << 20
+DRAIN_S = 10.0
+"""What is read and thrown away of a body that is refused."""
 
 _BLOB = re.compile(r"/api/v1/blobs/")
 _RELEASE = re.compile(r"/api/v1/models/[^/]+/releases/")
@@ -34,7 +40,7 @@ class BodyLimit:
         limit = self._limit(scope["path"])
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         is_refused = not declared.isdigit() or int(declared) > limit
-        await self._app(scope, _refusing(limit) if is_refused else _counting(receive, limit), send)
+        await self._app(scope, _refusing(receive, limit) if is_refused else _counting(receive, limit), send)
 
     def _limit(self, path: str) -> int:
         if _BLOB.match(path):
@@ -51,11 +57,12 @@ def too_large(limit: int) -> HTTPException:
     return HTTPException(413, f"the body has more than {limit:,} bytes", headers={"Connection": "close"})
 
 
-def _refusing(limit: int) -> Receive:
-    async def receive() -> Message:
+def _refusing(receive: Receive, limit: int) -> Receive:
+    async def refused() -> Message:
+        await _drain(receive)
         raise too_large(limit)
 
-    return receive
+    return refused
 
 
 def _counting(receive: Receive, limit: int) -> Receive:
@@ -66,7 +73,20 @@ def _counting(receive: Receive, limit: int) -> Receive:
         message = await receive()
         received += len(message.get("body", b""))
         if received > limit:
+            if message.get("more_body", False):
+                await _drain(receive)
             raise too_large(limit)
         return message
 
     return counted
+
+
+async def _drain(receive: Receive) -> None:
+    """Let the client finish, within bounds: an answer to a client that is still sending is lost in a reset."""
+    drained, is_more = 0, True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            while is_more and drained <= DRAIN_BYTES:
+                message = await receive()
+                drained += len(message.get("body", b""))
+                is_more = message.get("more_body", False)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from ota_protocol.errors import DiskFullError, RequestError, StorageError
@@ -96,24 +96,16 @@ class Database:
 
 @contextmanager
 def mapped_errors() -> Iterator[None]:
-    """Turn the driver's failures into ours. Integrity errors pass: they are answers, not failures."""
+    """Turn the driver's failures into ours. Integrity errors pass, as answers; programming errors, as bugs of ours."""
     try:
         yield
-    except OperationalError as error:
-        if _is_full(error):
-            raise DiskFullError("no room for the database", remedy="free space on the registry's disk") from error
-        raise StorageError(
-            f"the database failed: {str(error.orig)[:200]}", remedy="see that it runs and can be reached"
-        ) from error
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise StorageError("the database closed the connection", remedy="try again") from error
+    except (IntegrityError, ProgrammingError, DataError):
         raise
-
-
-def _is_full(error: OperationalError) -> bool:
-    said = str(error.orig).lower()
-    return "disk is full" in said or "no space left" in said or "disk i/o error" in said
+    except DBAPIError as error:
+        said = str(error.orig)
+        if "disk is full" in said or "No space left" in said:
+            raise DiskFullError("no room for the database", remedy="free space on the registry's disk") from error
+        raise StorageError(f"the database failed: {said[:200]}", remedy="see that it runs and can be used") from error
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

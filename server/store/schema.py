@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from ota_protocol.errors import RequestError
-from server.store.database import Database
+from server.store.database import Database, mapped_errors
 
 
 def migrations_folder() -> Path:
@@ -21,8 +21,12 @@ def migrations_folder() -> Path:
 
 
 def upgrade(database: Database) -> None:
-    """Bring the schema to the newest version; a no-op where it is."""
-    with database.engine.begin() as connection:
+    """Bring the schema to the newest version; a no-op where it is.
+
+    Raises:
+        StorageError: the database does not answer.
+    """
+    with mapped_errors(), database.engine.begin() as connection:
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -33,9 +37,10 @@ def require_current(database: Database) -> None:
 
     Raises:
         RequestError: it is older, newer, or not there.
+        StorageError: the database does not answer.
     """
     wanted = ScriptDirectory.from_config(_config()).get_current_head()
-    with database.engine.connect() as connection:
+    with mapped_errors(), database.engine.connect() as connection:
         found = MigrationContext.configure(connection).get_current_revision()
     if found != wanted:
         raise RequestError(
