@@ -50,7 +50,7 @@ class DurableQueue:
         """Launch DBOS, recover what was running, and put what a crash kept from the queue."""
         self._maker = maker
         DBOS(config=self._config)
-        self._workflow = DBOS.workflow(name="make_delta")(self._make_delta)
+        self._workflow = DBOS.workflow(name="make_delta")(self._make_delta())
         DBOS.launch()
         DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=POLL_S)
         self.reconcile()
@@ -76,13 +76,16 @@ class DurableQueue:
             self._workflow = None
             DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=STOP_S if self._is_busy else 0)
 
-    def _make_delta(self, base: str, result: str) -> str:
-        assert self._maker is not None
-        self._is_busy = True
-        try:
-            return _run_steps(self._maker, base or None, result)
-        finally:
-            self._is_busy = False
+    def _make_delta(self) -> Callable[[str, str], str]:
+        def make_delta(base: str, result: str) -> str:  # a plain function: DBOS marks what it is given
+            assert self._maker is not None
+            self._is_busy = True
+            try:
+                return _run_steps(self._maker, base or None, result)
+            finally:
+                self._is_busy = False
+
+        return make_delta
 
 
 def _run_steps(maker: DeltaMaker, base: str | None, result: str) -> str:
