@@ -60,13 +60,14 @@ def compose(
     transport: httpx.BaseTransport | None = None,
     self_test: SelfTest | None = None,
     clock: Callable[[], float] = time.time,
+    make_journal: Callable[[Path], Journal] = Journal,
 ) -> Iterator[Parts]:
     """Build the parts of an agent on its state folder, and close them.
 
     Args:
         settings: read at the rim.
         stop: set it to end the agent.
-        disk, transport, self_test, clock: what a test replaces.
+        disk, transport, self_test, clock, make_journal: what a test replaces.
 
     Raises:
         RequestError: the vehicle is not enrolled, another agent runs, or there is no folder of frames.
@@ -86,7 +87,7 @@ def compose(
             vehicle=identity.vehicle,
             settings=settings,
             disk=disk,
-            journal=Journal(state / "journal.db"),
+            journal=make_journal(state / "journal.db"),
             slots=Slots(state / "slots", disk),
             ledger=ledger,
             registry=Registry(client, identity.token),

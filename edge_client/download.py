@@ -230,6 +230,9 @@ class Downloader:
     def _keep(self, response: httpx.Response, file: TrustedFile, wanted: int, record: PartRecord) -> None:
         """Write the body to the part, with a hard maximum."""
         part, received = self._part(file.digest), 0
+        if record.boot != self._boot:
+            # From now on a kill loses nothing: the part is known to be of this boot.
+            self._note(file.digest, record, 0)
         with storage_errors(f"open {part.name}"):
             output = part.open("ab", buffering=0)
         with output:

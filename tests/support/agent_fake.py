@@ -15,6 +15,7 @@ from edge_client.agent import Agent
 from edge_client.composition import compose
 from edge_client.disk import Disk
 from edge_client.enrolment import enrol
+from edge_client.journal import Journal
 from edge_client.machine import State
 from edge_client.parts import Parts
 from edge_client.runtime import SelfTest, load
@@ -98,6 +99,7 @@ def driving(
     transport: httpx.BaseTransport | None = None,
     self_test: SelfTest = self_test_here,
     clock: Callable[[], float] = time.time,
+    make_journal: Callable[[Path], Journal] = Journal,
     **changes: Any,
 ) -> Iterator[Driver]:
     """Run an agent on an enrolled state folder."""
@@ -110,5 +112,6 @@ def driving(
         transport=transport or FakeTransport(registry),
         self_test=self_test,
         clock=clock,
+        make_journal=make_journal,
     ) as parts:
         yield Driver(parts, [])

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedReader, BufferedWriter
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -59,6 +61,38 @@ class Reply:
     pause_s: float = 0.0
 
 
+@dataclass
+class Wire:
+    """Bytes that crossed the sockets of `serve`, both ways."""
+
+    total: int = 0
+
+
+class _CountedFile:
+    """A socket's file whose bytes are counted."""
+
+    def __init__(self, inner: Any, wire: Wire) -> None:
+        self._inner = inner
+        self._wire = wire
+
+    def read(self, size: int = -1) -> bytes:
+        return self._note(self._inner.read(size))
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._note(self._inner.readline(size))
+
+    def write(self, data: bytes) -> int:
+        self._wire.total += len(data)
+        return int(self._inner.write(data))
+
+    def _note(self, data: bytes) -> bytes:
+        self._wire.total += len(data)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
 Fault = Callable[["FakeRegistry", Request], Reply | None]
 
 
@@ -77,6 +111,7 @@ class FakeRegistry:
         self.check_ins: list[CheckIn] = []
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
+        self.wire = Wire()
         self.check_in_after_s = 1.0
         self.feed_timestamp = True
         self.mangle: Callable[[Instruction], Instruction] = lambda instruction: instruction
@@ -264,7 +299,11 @@ class FakeTransport(httpx.BaseTransport):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     registry: FakeRegistry
-    wire_bytes: list[int]
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = cast("BufferedReader", _CountedFile(self.rfile, self.registry.wire))
+        self.wfile = cast("BufferedWriter", _CountedFile(self.wfile, self.registry.wire))
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
@@ -289,12 +328,18 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the test's output clean."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A vehicle that was killed hangs up: nothing to say."""
+
+
 @contextmanager
 def serve(registry: FakeRegistry, port: int = 0) -> Iterator[str]:
     """Serve a registry on loopback; yields its address."""
     handler = type("Handler", (_Handler,), {"registry": registry})
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", port), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
