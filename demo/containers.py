@@ -67,18 +67,18 @@ class Containers:
         wait_until(lambda: len(self._names()) >= self.vehicles, what, timeout_s=ENROL_TIMEOUT_S)
         return self._names()
 
-    def observe(self) -> Mapping[str, Observation]:
-        """Read what the vehicles have left.
+    def observe(self, vehicle: str) -> Observation | None:
+        """Read what a vehicle has left, if it has.
 
         Raises:
-            MalformedError: a file is something else.
+            MalformedError: the file is something else.
         """
-        seen = [_read(file) for file in sorted(self.shown.glob("*.json"))]
-        return {each.status.vehicle: each for each in seen}
+        return _read(self.shown / f"{vehicle}.json")
 
     def moved(self) -> Mapping[str, int]:
         """See `Stage`."""
-        return {name: seen.traffic.up + seen.traffic.down for name, seen in self.observe().items()}
+        seen = {name: self.observe(name) for name in self._names()}
+        return {name: each.traffic.up + each.traffic.down for name, each in seen.items() if each}
 
     def require_alive(self) -> None:
         """See `Stage`: Compose watches over the containers."""
@@ -87,9 +87,12 @@ class Containers:
         return {vehicle.vehicle for vehicle in self.registry().vehicles()}
 
 
-def _read(file: Path) -> Observation:
-    with file.open("rb") as source:
-        data = source.read(MAX_OBSERVATION_BYTES + 1)
+def _read(file: Path) -> Observation | None:
+    try:
+        with file.open("rb") as source:
+            data = source.read(MAX_OBSERVATION_BYTES + 1)
+    except FileNotFoundError:
+        return None
     try:
         return Observation.model_validate_json(data)
     except ValidationError as error:

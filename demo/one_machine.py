@@ -123,9 +123,11 @@ class OneMachine:
             self._send_out(profile)
         return self._out.keys()
 
-    def observe(self) -> Mapping[str, Observation]:
-        """Ask every vehicle for its status, and its link for its count."""
-        return {name: self._observe(name, profile) for name, profile in self._out.items()}
+    def observe(self, vehicle: str) -> Observation:
+        """Ask a vehicle for its status, and its link for its count."""
+        status = parse_status(self._commands.run("ota-agent", "status", "--state", self._places.vehicle(vehicle)))
+        traffic = read_traffic(self._places.traffic(vehicle))
+        return Observation(profile=self._out[vehicle].name, status=status, traffic=traffic)
 
     def moved(self) -> Mapping[str, int]:
         """See `Stage`."""
@@ -167,10 +169,6 @@ class OneMachine:
         where = ("--state", state, "--registry", f"http://127.0.0.1:{port}", "--vehicle", name)
         trust = ("--enrolment-token-file", keys / "enrolment.token", "--root", keys / "root.json")
         self._commands.run("ota-agent", "enrol", *where, *trust)
-
-    def _observe(self, name: str, profile: Profile) -> Observation:
-        status = parse_status(self._commands.run("ota-agent", "status", "--state", self._places.vehicle(name)))
-        return Observation(profile=profile.name, status=status, traffic=read_traffic(self._places.traffic(name)))
 
 
 def prepare_state(state: Path) -> Places:

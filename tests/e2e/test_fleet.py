@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from demo.checks import MOST_SECONDS, RULES, judge
+from demo.checks import RULES, judge
 from demo.report import Report
 from tests.e2e.compose import BUILD_TIMEOUT_S, STORY_TIMEOUT_S, Compose, find_compose, run
 
@@ -45,7 +45,8 @@ def containers_report(fleet: Compose, tmp_path_factory: pytest.TempPathFactory) 
 def processes_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
     file = folder / "demo-report.json"
-    command = [Path(sys.executable).parent / "ota-demo", "run", "--state", folder / "state", "--report", file]
+    ota_demo = str(Path(sys.executable).parent / "ota-demo")
+    command = [ota_demo, "run", "--state", str(folder / "state"), "--report", str(file)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=STORY_TIMEOUT_S, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return file
@@ -67,7 +68,6 @@ def test_every_check_holds_in_containers(containers_report: Path) -> None:
     assert [check for check in judge(report) if not check.ok] == []
     assert [check.check for check in report.checks] == list(RULES)
     assert report.fleet == "containers"
-    assert report.seconds <= MOST_SECONDS
 
 
 def test_five_vehicles_with_different_links_took_both_releases(containers_report: Path) -> None:
