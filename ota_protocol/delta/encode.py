@@ -6,16 +6,17 @@ dictionary; numbers are copied, coded against their counterpart in the base, or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from ota_protocol.delta.format import OUTPUT, Kind, Op, Range
+from ota_protocol.delta.format import OUTPUT, Kind, Op, Range, take
 from ota_protocol.delta.groups import Group, Treatment, group_pieces, split_large, treat
 from ota_protocol.delta.layout import Tensor, find_tensors
-from ota_protocol.delta.packing import pack
-from ota_protocol.delta.pairing import FORMS, pair
+from ota_protocol.delta.matches import Match, find_matches
+from ota_protocol.delta.pairing import FORMS, Piece, pair
+from ota_protocol.delta.passive import BATCH_BYTES, FIRST_FREE_POOL, Passive, Stretch, exact, inexact
 from ota_protocol.delta.program import Program
 
-_TEXT_POOL = 1
 _MIN_BYTES = 64
 """A tensor below this length is left in the text: an op of its own costs more than it saves."""
 
@@ -33,8 +34,8 @@ def encode(base: bytes | None, result: bytes, *, progress: Progress | None = Non
     report = progress or _ignore
     if base is not None and base == result:
         return _identical(result)
-    full = _encode_numbers(None, result, lambda share: report(share / 2))
-    delta = full if base is None else _encode_numbers(base, result, lambda share: report((1 + share) / 2))
+    full = _encode(None, result, lambda share: report(share / 2))
+    delta = full if base is None else _encode(base, result, lambda share: report((1 + share) / 2))
     report(1.0)
     return min(full, delta, key=len)
 
@@ -49,28 +50,56 @@ def _identical(result: bytes) -> bytes:
     return program.to_bytes(result, result)
 
 
-def _encode_numbers(base: bytes | None, result: bytes, progress: Progress) -> bytes:
-    """Return a delta made of text and groups of numbers."""
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """A result, cut into groups of numbers and passive bytes."""
+
+    base: bytes | None
+    result: bytes
+    groups: tuple[Group, ...]
+    seeds: tuple[Match, ...]
+    """Numbers that are equal in the base: passive, in offsets of the text."""
+    text: bytes
+    dictionary: tuple[Range, ...]
+
+    @property
+    def known(self) -> bytes:
+        """The base's bytes, or none."""
+        return self.base or b""
+
+    def passives(self) -> Iterator[list[Stretch]]:
+        """Yield the ways to make the text that may be the shortest."""
+        whole = find_matches(self.known, self.text, self.seeds, search=False)
+        yield exact(whole, len(self.text))
+        if self.base:
+            found = find_matches(self.known, self.text, self.seeds, search=True)
+            yield exact(found, len(self.text))
+            yield inexact(self.known, self.text, found)
+
+
+def _encode(base: bytes | None, result: bytes, progress: Progress) -> bytes:
+    """Return the shortest delta that was found."""
+    split = _split(base, result)
+    made = {}
+    for done, group in enumerate(split.groups):
+        pool = OUTPUT if len(group.pieces) == 1 else FIRST_FREE_POOL + done
+        made[group.pieces[0].span.offset] = group.encode(split.known, result, pool)
+        progress((done + 1) / (len(split.groups) + 1))
+    return min((_write(split, made, stretches) for stretches in split.passives()), key=len)
+
+
+def _split(base: bytes | None, result: bytes) -> _Split:
     known = base or b""
     pairs = pair(known, _coded_tensors(known), result, _coded_tensors(result))
-    pieces = [part for piece in pairs for part in split_large(piece)]
-    groups = group_pieces([treat(known, result, piece) for piece in pieces])
-    program = Program()
-    text = _between(result, [piece.span for piece in pieces])
-    _add_text(program, known, result, text)
-    owners = {piece.span.offset: (number, group) for number, group in enumerate(groups) for piece in group.pieces}
-    position = 0
-    for done, piece in enumerate(pieces):
-        number, group = owners[piece.span.offset]
-        _emit(program, _TEXT_POOL, piece.span.offset - position)
-        position = piece.span.offset + piece.span.length
-        if piece.span == group.pieces[0].span:
-            _open(program, known, result, group, _TEXT_POOL + 1 + number)
-        if len(group.pieces) > 1:
-            _emit(program, _TEXT_POOL + 1 + number, piece.span.length)
-        progress((done + 1) / len(pieces))
-    _emit(program, _TEXT_POOL, len(result) - position)
-    return program.to_bytes(base, result)
+    treated = [treat(known, result, part) for piece in pairs for part in split_large(piece)]
+    active = [(treatment, piece) for treatment, piece in treated if treatment is not Treatment.COPY]
+    passive = _between(result, [piece.span for _, piece in active])
+    seeds = tuple(_seeds(passive, [piece for treatment, piece in treated if treatment is Treatment.COPY]))
+    tensors = [Range(tensor.offset, tensor.length) for tensor in _coded_tensors(known)]
+    dictionary = _between(known, tensors)
+    if sum(part.length for part in dictionary) > BATCH_BYTES:
+        dictionary = ()
+    return _Split(base, result, group_pieces(active), seeds, take(result, passive), dictionary)
 
 
 def _coded_tensors(data: bytes) -> tuple[Tensor, ...]:
@@ -81,37 +110,39 @@ def _coded_tensors(data: bytes) -> tuple[Tensor, ...]:
     )
 
 
-def _open(program: Program, base: bytes, result: bytes, group: Group, pool: int) -> None:
-    """Add the op that makes a group's numbers: in a pool, or in place where there is one piece."""
-    if group.treatment is Treatment.COPY:
-        (piece,) = group.pieces
-        assert piece.base is not None
-        program.add(Op(Kind.COPY, piece.span.length, ranges=(piece.base,)))
-    else:
-        program.add(*group.encode(base, result, pool if len(group.pieces) > 1 else OUTPUT))
-
-
-def _emit(program: Program, pool: int, length: int) -> None:
-    if length:
-        program.add(Op(Kind.EMIT, length, parameters=(pool,)))
-
-
-def _add_text(program: Program, base: bytes, result: bytes, text: tuple[Range, ...]) -> None:
-    """Add the op that fills the text pool."""
-    if not text:
-        return
-    words = _take(result, text)
-    ranges = _between(base, [Range(tensor.offset, tensor.length) for tensor in _coded_tensors(base)])
-    dictionary = _take(base, ranges)
-    packed = min(((pack(words, dictionary), ranges), (pack(words), ())), key=lambda form: len(form[0]))
-    program.add(Op(Kind.INSERT, len(words), _TEXT_POOL, packed[1]), packed[0])
-
-
 def _between(data: bytes, spans: Sequence[Range]) -> tuple[Range, ...]:
     """Return what lies between the spans."""
     edges = [0, *(edge for span in spans for edge in (span.offset, span.offset + span.length)), len(data)]
     return tuple(Range(a, b - a) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a)
 
 
-def _take(data: bytes, ranges: tuple[Range, ...]) -> bytes:
-    return b"".join(data[part.offset : part.offset + part.length] for part in ranges)
+def _seeds(passive: Sequence[Range], copies: Sequence[Piece]) -> Iterator[Match]:
+    """Yield the copies in offsets of the text that the passive ranges make up."""
+    left = list(reversed(copies))
+    start = 0
+    for part in passive:
+        while left and left[-1].span.offset < part.offset + part.length:
+            piece = left.pop()
+            if piece.base is not None:
+                yield Match(start + piece.span.offset - part.offset, piece.base.offset, piece.span.length)
+        start += part.length
+
+
+def _write(split: _Split, made: Mapping[int, tuple[Op, bytes]], stretches: Sequence[Stretch]) -> bytes:
+    """Return the delta with one way to make the text."""
+    program = Program()
+    passive = Passive(split.known, split.text, stretches, split.dictionary)
+    owners = {piece.span.offset: group for group in split.groups for piece in group.pieces}
+    pools = {group: FIRST_FREE_POOL + number for number, group in enumerate(split.groups)}
+    position = 0
+    for offset in sorted(owners):
+        group = owners[offset]
+        passive.emit(program, offset - position)
+        if offset in made:
+            program.add(*made[offset])
+        length = next(piece.span.length for piece in group.pieces if piece.span.offset == offset)
+        if len(group.pieces) > 1:
+            program.add(Op(Kind.EMIT, length, parameters=(pools[group],)))
+        position = offset + length
+    passive.emit(program, len(split.result) - position)
+    return program.to_bytes(split.base, split.result)

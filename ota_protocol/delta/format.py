@@ -59,6 +59,11 @@ class Range:
     length: int
 
 
+def take(data: bytes, ranges: Sequence[Range]) -> bytes:
+    """Return the bytes of the ranges, one after the other."""
+    return b"".join(data[part.offset : part.offset + part.length] for part in ranges)
+
+
 @dataclass(frozen=True, slots=True)
 class Op:
     """One step of the program: it makes `length` bytes for its destination."""

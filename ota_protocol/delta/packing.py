@@ -163,7 +163,9 @@ def _unzstd(body: bytes, length: int, part: str, dictionary: bytes, memory_bytes
 def _lzma(data: bytes, trial: tuple[int, int, int]) -> bytes:
     lc, lp, pb = trial
     log = _window_log(len(data))
-    filters = [_lzma_filter(lc, lp, pb, log) | {"mode": lzma.MODE_NORMAL, "nice_len": 273, "mf": lzma.MF_BT4}]
+    filters = [
+        _lzma_filter(lc, lp, pb, log) | {"mode": lzma.MODE_NORMAL, "nice_len": 273, "mf": lzma.MF_BT4, "depth": 512}
+    ]
     head = bytes([LZMA, lc + 9 * (lp + 5 * pb), log])
     return head + lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters)
 

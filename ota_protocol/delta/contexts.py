@@ -1,0 +1,108 @@
+"""Owns the contexts of a code's decisions: which layer, how wide, around which mean, each in a few steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ota_protocol.delta.fixed_log import quarter_octaves
+from ota_protocol.delta.kernel_taps import TAP_UNIT
+from ota_protocol.delta.surroundings import MEAN_UNIT, WIDTH_BITS
+
+WIDTHS: Final = 23
+"""Quarter octaves of width told apart."""
+OCTAVES: Final = 6
+RELATIVES: Final = 13
+"""Quarter octaves of width against the layer's own."""
+MEAN_STEPS: Final = 9
+"""Steps of the expected mean to either side of none."""
+MEAN_SCALE: Final = MEAN_UNIT * TAP_UNIT
+"""A mean is a whole number of 2**-10."""
+MAX_LAYERS: Final = 64
+"""In networks of more tensors, neighbours share the statistics of a layer."""
+
+_NARROWEST: Final = 4 * (127 + WIDTH_BITS) - 13
+"""The quarter octave of a width of 2**-3.25; narrower ones are taken together."""
+_MEAN_EDGES: Final = (61, 154, 307, 512, 768, 1024, 1434, 2048, 3072)
+_MEAN_REACH: Final = 4 * MEAN_SCALE
+
+Index = NDArray[np.intp]
+Whole = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """What the decisions about (n,) codes depend on."""
+
+    fine: Index
+    """Layer, and the width relative to the layer's."""
+    width: Index
+    """The width itself; apart for codes with a base."""
+    coarse: Index
+    """Layer, and the octave of the width."""
+    mean: Index
+    """The expected mean, 0 … 2 × MEAN_STEPS."""
+
+    def take(self, chosen: Index) -> Contexts:
+        """Return the contexts of the chosen codes."""
+        return Contexts(self.fine[chosen], self.width[chosen], self.coarse[chosen], self.mean[chosen])
+
+    def slice(self, first: int, last: int) -> Contexts:
+        """Return the contexts of the codes from `first` up to `last`."""
+        here = slice(first, last)
+        return Contexts(self.fine[here], self.width[here], self.coarse[here], self.mean[here])
+
+    @classmethod
+    def join(cls, parts: Sequence[Contexts]) -> Contexts:
+        """Return the contexts of all parts, one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            np.concatenate([part.fine for part in parts]),
+            np.concatenate([part.width for part in parts]),
+            np.concatenate([part.coarse for part in parts]),
+            np.concatenate([part.mean for part in parts]),
+        )
+
+
+def classify(layer: Index, width: Whole, layer_quarter: NDArray[np.int32], mean: Index, *, has_base: bool) -> Contexts:
+    """Return the contexts of (n,) codes.
+
+    Args:
+        layer: which statistics they share, below MAX_LAYERS.
+        width: expected magnitude, in 2**-WIDTH_BITS, above 0.
+        layer_quarter: quarter octave of the layer's own width.
+        mean: step of the expected mean.
+        has_base: the mean is a base's code.
+    """
+    quarter = quarter_octaves(width)
+    relative = np.clip(quarter - layer_quarter + RELATIVES // 2, 0, RELATIVES - 1)
+    step = np.clip(quarter - _NARROWEST, 0, WIDTHS - 1)
+    return Contexts(
+        layer * RELATIVES + relative,
+        (step + WIDTHS if has_base else step).astype(np.intp),
+        layer * OCTAVES + (step >> 2),
+        mean,
+    )
+
+
+def mean_step(mean: Whole) -> Index:
+    """Return the step of each expected mean, given in 1 / MEAN_SCALE."""
+    place = np.clip(mean, -_MEAN_REACH, _MEAN_REACH) + _MEAN_REACH
+    return _mean_table()[place.astype(np.intp)]
+
+
+def base_step(base: NDArray[np.int32]) -> Index:
+    """Return the step that stands for each base's code."""
+    return np.clip(base, -MEAN_STEPS, MEAN_STEPS).astype(np.intp) + MEAN_STEPS
+
+
+@cache
+def _mean_table() -> Index:
+    upper = np.searchsorted(_MEAN_EDGES, np.arange(_MEAN_REACH + 1), side="right")
+    return np.concatenate([MEAN_STEPS - upper[:0:-1], MEAN_STEPS + upper]).astype(np.intp)

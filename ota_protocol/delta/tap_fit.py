@@ -1,0 +1,155 @@
+"""Owns the encoder's choice of each tensor's parameters: least squares over the codes themselves.
+
+Only the encoder runs this, and sends what it found; the decoder trusts no floating-point solution. The sums that are
+solved are of whole numbers, hence the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ota_protocol.delta.kernel_taps import (
+    CHANNEL_TAPS,
+    TAP_UNIT,
+    Parameters,
+    Position,
+    neutral_parameters,
+    positions,
+)
+from ota_protocol.delta.rounds import rounds
+from ota_protocol.delta.surroundings import MEAN_LIMIT, MEAN_UNIT, WIDTH_BITS, Surroundings
+from ota_protocol.delta.traversal import Grid, LaneGroup, lane_groups
+
+_RIDGE: Final = 5.0
+"""As if so many codes of magnitude one spoke for no prediction at all."""
+_TAP_LIMIT: Final = 127
+_WIDTH_SHIFT: Final = WIDTH_BITS - 8
+_CODES_A_PARAMETER: Final = 16
+"""A tensor with fewer codes than this for each parameter keeps the neutral ones."""
+
+Codes = NDArray[np.int32]
+Whole = NDArray[np.float64]
+
+
+def fit(grids: Sequence[Grid], has_base: Sequence[bool], codes: Codes) -> list[Parameters]:
+    """Return the parameters of each tensor.
+
+    Args:
+        grids: of the tensors.
+        has_base: for each tensor, whether a base's codes stand in place of the mean.
+        codes: (n,) of all tensors.
+    """
+    parameters = [neutral_parameters(grid) for grid in grids]
+    worth = [
+        not based and grid.cells * grid.positions >= _CODES_A_PARAMETER * own.size
+        for grid, based, own in zip(grids, has_base, parameters, strict=True)
+    ]
+    if not any(worth):
+        return parameters
+    channels = _channel_features(grids, has_base, codes)
+    ends = np.cumsum([grid.cells * grid.positions for grid in grids])
+    for number, (grid, end) in enumerate(zip(grids, ends, strict=True)):
+        if worth[number]:
+            here = slice(end - grid.cells * grid.positions, end)
+            features = channels[:, here].reshape(3, -1, grid.positions)
+            parameters[number] = _fit_tensor(grid, features, codes[here].reshape(-1, grid.positions))
+    return parameters
+
+
+def _channel_features(grids: Sequence[Grid], has_base: Sequence[bool], codes: Codes) -> NDArray[np.float32]:
+    """Return (3, n): the row's mean, the column's mean, and the width that the decoder will expect at each code."""
+    features = np.zeros((3, codes.size), np.float32)
+    surroundings = Surroundings(grids)
+    groups = lane_groups(grids, has_base)
+    for first_step, last_step in rounds(max(group.turns * group.grid.positions for group in groups)):
+        surroundings.refresh()
+        for group in groups:
+            _collect(group, first_step, last_step, surroundings, codes, features)
+    return features
+
+
+def _collect(
+    group: LaneGroup,
+    first_step: int,
+    last_step: int,
+    surroundings: Surroundings,
+    codes: Codes,
+    features: NDArray[np.float32],
+) -> None:
+    """Fill in the features of the cells that the group enters in this round, and note their codes."""
+    count = group.grid.positions
+    first_turn, last_turn = -(-first_step // count), -(-last_step // count)
+    if first_turn >= min(last_turn, group.turns):
+        return
+    places, _ = group.stretch(first_turn, last_turn)
+    own = (*surroundings.means(places), surroundings.width(places))
+    for place in range(count):
+        features[:, places.first + place] = own
+        surroundings.note(places, codes[places.first + place])
+
+
+def _fit_tensor(grid: Grid, channels: NDArray[np.float32], codes: Codes) -> Parameters:
+    """Return one tensor's parameters from (3, cells, positions) channel features and (cells, positions) codes."""
+    parameters = neutral_parameters(grid)
+    clipped = np.clip(codes, -MEAN_LIMIT, MEAN_LIMIT).astype(np.float64)
+    layout = positions(grid.height, grid.width)
+    by_channel = channels[:CHANNEL_TAPS].reshape(CHANNEL_TAPS, -1).astype(np.float64) / MEAN_UNIT
+    residual = clipped - _weighted(clipped, layout, _solve_taps(clipped, clipped, layout, parameters.size, "mean"), "mean")
+    parameters[:CHANNEL_TAPS] = _rounded(_solve(by_channel @ by_channel.T, by_channel @ residual.ravel()))
+    from_channels = (parameters[:CHANNEL_TAPS] @ by_channel / TAP_UNIT).reshape(clipped.shape)
+    if grid.positions == 1:
+        return parameters
+    taps = _solve_taps(clipped, clipped - from_channels, layout, parameters.size, "mean")
+    expected = from_channels + _weighted(clipped, layout, _rounded(taps) / TAP_UNIT, "mean")
+    sizes = np.minimum(np.abs(codes - expected), MEAN_LIMIT)
+    width = np.floor(channels[2].astype(np.float64) / (1 << _WIDTH_SHIFT)) / 256
+    spread = _solve_taps(np.abs(clipped), sizes, layout, parameters.size, "width", width)
+    fitted = _rounded(taps + spread)
+    parameters[CHANNEL_TAPS:] = fitted[CHANNEL_TAPS:]
+    return parameters
+
+
+def _solve_taps(
+    inputs: Whole,
+    targets: Whole,
+    layout: Sequence[Position],
+    count: int,
+    kind: str,
+    channels: Whole | None = None,
+) -> Whole:
+    """Return (count,) parameters, the taps of `kind` filled in, that predict (cells, positions) targets from inputs."""
+    gram, moment = np.zeros((count, count)), np.zeros(count)
+    for place, position in enumerate(layout):
+        columns = [inputs[:, before] for before in position.before]
+        index = list(position.mean if kind == "mean" else position.width)
+        if channels is not None:
+            columns.append(channels[:, place])
+            index.append(position.channels)
+        if index:
+            stacked = np.stack(columns)
+            gram[np.ix_(index, index)] += stacked @ stacked.T
+            moment[index] += stacked @ targets[:, place]
+    return _solve(gram, moment)
+
+
+def _solve(gram: Whole, moment: Whole) -> Whole:
+    solution: Whole = np.linalg.solve(gram + _RIDGE * np.eye(moment.size), moment)
+    return solution
+
+
+def _weighted(inputs: Whole, layout: Sequence[Position], taps: Whole, kind: str) -> Whole:
+    """Return (cells, positions): at each position the sum of the inputs before it, weighted by `taps`."""
+    result = np.zeros_like(inputs)
+    for place, position in enumerate(layout):
+        if position.before:
+            weights = taps[list(position.mean if kind == "mean" else position.width)]
+            result[:, place] = inputs[:, position.before] @ weights
+    return result
+
+
+def _rounded(weights: Whole) -> Parameters:
+    return np.clip(np.round(weights * TAP_UNIT), -_TAP_LIMIT, _TAP_LIMIT).astype(np.int32)
