@@ -153,8 +153,8 @@ class Downloader:
             self.discard(file.digest)
             raise MalformedError(f"{file.target} moved {record.moved_bytes:,} bytes and is still not whole")
         resumed = offset > 0 and file.digest not in self._flowing
-        wanted = min(allowed_bytes, file.length_bytes - offset)
-        failure = self._request(file, offset, wanted, record) if wanted > 0 else None
+        more = min(allowed_bytes, file.length_bytes - offset) > 0
+        failure = self._request(file, offset, allowed_bytes, record) if more else None
         received = self._record(file.digest).moved_bytes - record.moved_bytes
         complete = self._offset(file) >= file.length_bytes
         if complete:
@@ -174,17 +174,18 @@ class Downloader:
         for path in strangers:
             self._disk.remove(path)
 
-    def _request(self, file: TrustedFile, offset: int, wanted: int, record: PartRecord) -> TransportError | None:
+    def _request(self, file: TrustedFile, offset: int, allowed: int, record: PartRecord) -> TransportError | None:
         """Ask for a range and keep it; return the failure of the link, if it failed."""
         self._flowing.discard(file.digest)
         try:
-            self._stream(file, offset, wanted, record)
+            self._stream(file, offset, allowed, record)
         except TransportError as error:
             return error
         self._flowing.add(file.digest)
         return None
 
-    def _stream(self, file: TrustedFile, offset: int, wanted: int, record: PartRecord) -> None:
+    def _stream(self, file: TrustedFile, offset: int, allowed: int, record: PartRecord) -> None:
+        wanted = min(allowed, file.length_bytes - offset)
         headers = {"range": f"bytes={offset}-{offset + wanted - 1}"}
         if offset and record.etag:
             headers["if-range"] = record.etag
@@ -194,8 +195,9 @@ class Downloader:
         ):
             start = self._check_answer(response, file, offset, wanted)
             if start != offset:
-                self._restart(file)
-            # A whole file in place of a range is taken no further than what was allowed.
+                # The registry gives the whole file: it has another one than before, or knows no ranges.
+                self._disk.remove(self._part(file.digest))
+                wanted = min(allowed, file.length_bytes)
             etag = response.headers.get("etag", "")
             keep = etag if not etag.startswith("W/") and len(etag) <= 256 else ""
             self._keep(response, file, wanted, record.model_copy(update={"etag": keep}))
@@ -283,9 +285,6 @@ class Downloader:
             )
         self._disk.replace(part, self.path(file.digest))
         self._disk.remove(self._sidecar(file.digest))
-
-    def _restart(self, file: TrustedFile) -> None:
-        self._disk.remove(self._part(file.digest))
 
     def _flush(self, descriptor: int, part: Path) -> None:
         self._disk.flush(descriptor, part)

@@ -223,12 +223,13 @@ class FakeRegistry:
             check_in_after_s=self.check_in_after_s,
             root_version=self.repository.root.version,
             timestamp_base64=timestamp if self.feed_timestamp else None,
-            assignment=self._assignment(),
+            assignment=self.assignment(),
             accepted=tuple(event.id for event in check_in.events),
         )
         return Reply(200, self.mangle(instruction).model_dump_json().encode())
 
-    def _assignment(self) -> Assignment | None:
+    def assignment(self) -> Assignment | None:
+        """Return what every vehicle is told to run."""
         if self.wished is None:
             return None
         release = self.releases[self.wished]
