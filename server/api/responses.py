@@ -25,7 +25,6 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {
-            "model": Problem,
             "description": TITLES[status],
             "content": {"application/problem+json": {"schema": schema, "example": _example(status)}},
         }

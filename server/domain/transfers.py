@@ -45,12 +45,16 @@ class DeltaGraph:
 
 
 def file_offer(target: str, file: FileRef, graph: DeltaGraph, held: Collection[DigestHex]) -> FileOffer:
-    """Return the ways in which a vehicle that holds `held` can come by `file`: cheapest first, the raw file last."""
-    raw = TransferOffer(target=target, digest=file.digest, length_bytes=file.length_bytes, result=file.digest)
-    others = [_candidate(way) for way in graph.ways(held, file.digest)]
-    ordered = plan(held, [*others, Candidate(kind="raw", transfers=(raw,))])
-    cheapest = [c for c in ordered if c.kind != "raw" and c.length_bytes < file.length_bytes][: MAX_CANDIDATES - 1]
-    return FileOffer(target=target, file=file, candidates=(*cheapest, Candidate(kind="raw", transfers=(raw,))))
+    """Return the ways in which a vehicle that holds `held` can come by `file`: cheapest first, the raw file last.
+
+    What moves more bytes than the compressed full, or not fewer than the raw file, is left out: it would be slower.
+    """
+    whole = TransferOffer(target=target, digest=file.digest, length_bytes=file.length_bytes, result=file.digest)
+    raw = Candidate(kind="raw", transfers=(whole,))
+    usable = plan(held, [_candidate(way) for way in graph.ways(held, file.digest)])
+    full_bytes = min((c.length_bytes for c in usable if c.kind == "compressed_full"), default=file.length_bytes)
+    kept = [c for c in usable if c.length_bytes <= full_bytes and c.length_bytes < file.length_bytes]
+    return FileOffer(target=target, file=file, candidates=(*kept[: MAX_CANDIDATES - 1], raw))
 
 
 def _candidate(way: tuple[TransferOffer, ...]) -> Candidate:
