@@ -23,6 +23,8 @@ from demo.link import read_traffic
 from demo.profiles import Profile, of_number
 
 MOST_REPLICAS: Final = 100
+NUMBER_LOCK: Final = "replica.lock"
+"""Not the lock that the agent itself takes on its folder."""
 LINK_PORT: Final = 9000
 ENROL_ATTEMPTS: Final = 10
 ENROL_AGAIN_S: Final = 2.0
@@ -65,7 +67,7 @@ def take_number(vehicles: Path) -> Replica:
     for number in range(1, MOST_REPLICAS + 1):
         state = vehicles / str(number)
         state.mkdir(mode=0o700, exist_ok=True)
-        lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(state / NUMBER_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
