@@ -14,7 +14,7 @@ from ota_protocol.delta.groups import Group, Treatment, group_pieces, split_larg
 from ota_protocol.delta.layout import Tensor, find_tensors
 from ota_protocol.delta.matches import Match, find_matches
 from ota_protocol.delta.pairing import FORMS, Piece, pair
-from ota_protocol.delta.passive import BATCH_BYTES, FIRST_FREE_POOL, Passive, Stretch, exact, inexact
+from ota_protocol.delta.passive import BATCH_BYTES, FIRST_FREE_POOL, Memo, Passive, Stretch, exact, inexact
 from ota_protocol.delta.program import Program
 
 _MIN_BYTES = 64
@@ -85,7 +85,8 @@ def _encode(base: bytes | None, result: bytes, progress: Progress) -> bytes:
         pool = OUTPUT if len(group.pieces) == 1 else FIRST_FREE_POOL + done
         made[group.pieces[0].span.offset] = group.encode(split.known, result, pool)
         progress((done + 1) / (len(split.groups) + 1))
-    return min((_write(split, made, stretches) for stretches in split.passives()), key=len)
+    memo: Memo = {}
+    return min((_write(split, made, stretches, memo) for stretches in split.passives()), key=len)
 
 
 def _split(base: bytes | None, result: bytes) -> _Split:
@@ -128,10 +129,10 @@ def _seeds(passive: Sequence[Range], copies: Sequence[Piece]) -> Iterator[Match]
         start += part.length
 
 
-def _write(split: _Split, made: Mapping[int, tuple[Op, bytes]], stretches: Sequence[Stretch]) -> bytes:
+def _write(split: _Split, made: Mapping[int, tuple[Op, bytes]], stretches: Sequence[Stretch], memo: Memo) -> bytes:
     """Return the delta with one way to make the text."""
     program = Program()
-    passive = Passive(split.known, split.text, stretches, split.dictionary)
+    passive = Passive(split.known, split.text, stretches, split.dictionary, memo)
     owners = {piece.span.offset: group for group in split.groups for piece in group.pieces}
     pools = {group: FIRST_FREE_POOL + number for number, group in enumerate(split.groups)}
     position = 0

@@ -45,16 +45,18 @@ def pack(data: bytes, dictionary: bytes = b"", *, numbers: bool = False) -> byte
         numbers: the bytes come from numbers, where repeated strings are the exception: a sample decides whether
             looking for them is worth the time.
     """
+    candidates = [bytes([PLAIN]) + data]
     sample = _sample(data)
+    short = len(data) == len(sample)
+    if dictionary and not short:
+        return min(*candidates, _zstd(data, dictionary), key=len)
     trial = min(_LZMA_TRIALS, key=lambda trial: len(_lzma(sample, trial)))
     by_symbols, by_lzma = len(_symbols(sample)), len(_lzma(sample, trial))
-    sure = len(data) > len(sample)
-    candidates = [bytes([PLAIN]) + data]
-    if not sure or by_symbols < _PROMISE * len(sample):
+    if short or by_symbols < _PROMISE * len(sample):
         candidates.append(_symbols(data))
-    if not (numbers and sure) or by_lzma < _PROMISE * min(by_symbols, len(sample)):
+    if short or not numbers or by_lzma < _PROMISE * min(by_symbols, len(sample)):
         candidates.append(_lzma(data, trial))
-    if not (numbers and sure):
+    if short:
         candidates.append(_zstd(data, dictionary))
     return min(candidates, key=len)
 

@@ -30,6 +30,10 @@ _MIN_PLAIN_COPY: Final = 1 << 12
 """Within a stretch with differences, equal bytes of at least this length are copied instead."""
 
 
+Memo = dict[bytes, tuple[bytes, tuple[Range, ...]]]
+"""Text → its packed form, and the ranges that are its dictionary."""
+
+
 class Way(Enum):
     """Where a stretch comes from."""
 
@@ -102,11 +106,14 @@ class Passive:
 
     Args:
         dictionary: ranges of the base that the text resembles.
+        memo: what was packed for another way to make the same text; it is added to.
     """
 
-    def __init__(self, base: bytes, text: bytes, stretches: Sequence[Stretch], dictionary: tuple[Range, ...]) -> None:
+    def __init__(
+        self, base: bytes, text: bytes, stretches: Sequence[Stretch], dictionary: tuple[Range, ...], memo: Memo
+    ) -> None:
         self._base, self._text = base, text
-        self._dictionary = dictionary
+        self._dictionary, self._memo = dictionary, memo
         self._left = list(reversed(stretches))
         self._plain = [stretch for stretch in stretches if stretch.way is Way.TEXT]
         self._changed = [stretch for stretch in stretches if stretch.way is Way.CHANGED]
@@ -141,7 +148,10 @@ class Passive:
     def _next_text(self) -> tuple[Op, bytes]:
         batch = _take_batch(self._plain)
         data = b"".join(self._text[part.text : part.text + part.length] for part in batch)
-        payload, ranges = min(_packed(data, self._base, self._dictionary), key=lambda form: len(form[0]))
+        if data not in self._memo:
+            forms = _packed(data, self._base, self._dictionary)
+            self._memo[data] = min(forms, key=lambda form: len(form[0]))
+        payload, ranges = self._memo[data]
         return Op(Kind.INSERT, len(data), TEXT_POOL, ranges), payload
 
     def _next_changes(self) -> tuple[Op, bytes]:
