@@ -2,8 +2,12 @@
 
 Input `image` (N, 3, side, side) float32, preprocessed; output `probabilities` (N, classes) float32. Tensors are named
 after their layer: `conv1`, `pool1`, `fire2/squeeze1x1`, `fire2`, ... mean the value after ReLU, pooling or
-concatenation. Quantised weights are int8 initialisers behind DequantizeLinear; an activation that the network holds
-in 8 bits passes through QuantizeLinear and DequantizeLinear, so that a runtime can pick integer kernels.
+concatenation; initialisers too: `conv1.kernel` or `conv1.codes` and `conv1.scale`, `conv1.bias`.
+
+Quantised weights are int8 initialisers. Where the layer's input is held in 8 bits as well, they pass through
+DequantizeLinear and the input through QuantizeLinear and DequantizeLinear, so that a runtime can pick integer kernels.
+Elsewhere they are cast and multiplied: onnxruntime folds that when it loads the file and runs at the speed of floats,
+but keeps a DequantizeLinear to the end and then runs it for every picture (measured with 1.32: 12.6 ms against 9.6).
 """
 
 from __future__ import annotations
@@ -100,6 +104,7 @@ class _Builder:
 
     def __init__(self, network: Network) -> None:
         self._network = network
+        self._reads = input_of(network)
         self._nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
@@ -147,16 +152,26 @@ class _Builder:
         layer = self._network.layers[name]
         if isinstance(layer, FloatLayer):
             return self._initializer(f"{name}.kernel", layer.kernel)
-        operands = [self._initializer(f"{name}.codes", layer.codes), self._initializer(f"{name}.scale", layer.scale)]
-        self._add("DequantizeLinear", operands, f"{name}.kernel", **({"axis": 0} if layer.scale.ndim else {}))
+        codes = self._initializer(f"{name}.codes", layer.codes)
+        if self._reads_codes(name):
+            operands = [codes, self._initializer(f"{name}.scale", layer.scale)]
+            self._add("DequantizeLinear", operands, f"{name}.kernel", **({"axis": 0} if layer.scale.ndim else {}))
+            return f"{name}.kernel"
+        scale = layer.scale.reshape(-1, 1, 1, 1) if layer.scale.ndim else layer.scale
+        self._add("Cast", [codes], f"{name}.floats", to=int(TensorProto.FLOAT))
+        self._add("Mul", [f"{name}.floats", self._initializer(f"{name}.scale", scale)], f"{name}.kernel")
         return f"{name}.kernel"
+
+    def _reads_codes(self, name: str) -> bool:
+        """Tell whether a convolution's input is held in 8 bits."""
+        return self._reads[name] in self._network.activations
 
     def _bias(self, name: str) -> str:
         """Name the bias; beside integer operands it is integer too, at the product of their steps."""
         layer = self._network.layers[name]
-        activation = self._network.activations.get(input_of(self._network)[name])
-        if activation is None or not isinstance(layer, QuantizedLayer):
+        if not self._reads_codes(name) or not isinstance(layer, QuantizedLayer):
             return self._initializer(f"{name}.bias", layer.bias)
+        activation = self._network.activations[self._reads[name]]
         step = (np.float32(activation.scale) * layer.scale).astype(np.float32)
         limit = np.iinfo(np.int32).max
         codes = np.rint(layer.bias.astype(np.float64) / step).clip(-limit, limit).astype(np.int32)

@@ -60,7 +60,7 @@ class Session:
         parts = [self.run(batch, [PROBABILITIES])[0] for batch in batches(images)]
         return np.concatenate(parts)
 
-    def latency_ms(self, image: NDArray[np.float32], runs: int = 30) -> float:
+    def latency_ms(self, image: NDArray[np.float32], runs: int = 15) -> float:
         """Return the median time of one picture, (1, 3, side, side), after three runs to warm up."""
         for _ in range(3):
             self.run(image, [PROBABILITIES])

@@ -1,4 +1,4 @@
-"""Owns weights inside an ONNX graph: its convolutions in order, float or behind DequantizeLinear.
+"""Owns weights inside an ONNX graph: its convolutions in order, float, or 8-bit codes that the graph turns into floats.
 
 Admits the files of `export` and those of other exporters that keep the order squeeze, expand 1×1, expand 3×3.
 """
@@ -26,7 +26,7 @@ def parse(data: bytes, what: str) -> dict[str, FloatLayer]:
     Raises:
         MalformedError: it is truncated, no ONNX model, keeps its weights elsewhere, or is no chain of 26 convolutions.
     """
-    graph = _graph(data, what)
+    graph = read_graph(data, what)
     weights = _Weights(graph, what)
     nodes = [node for node in graph.node if node.op_type == "Conv"]
     names = [convolution.name for convolution in squeezenet_1_0().convolutions]
@@ -35,7 +35,12 @@ def parse(data: bytes, what: str) -> dict[str, FloatLayer]:
     return {name: weights.layer(node) for name, node in zip(names, nodes, strict=True)}
 
 
-def _graph(data: bytes, what: str) -> onnx.GraphProto:
+def read_graph(data: bytes, what: str) -> onnx.GraphProto:
+    """Return the graph of a checked ONNX model.
+
+    Raises:
+        MalformedError: it is truncated or no sound ONNX model.
+    """
     try:
         model = onnx.load_model_from_string(data)
         onnx.checker.check_model(model)
@@ -63,7 +68,9 @@ class _Weights:
         maker = self._makers.get(name)
         if maker is not None and maker.op_type == "DequantizeLinear":
             return self._dequantized(maker)
-        if maker is not None and maker.op_type == "Identity":
+        if maker is not None and maker.op_type == "Mul":
+            return np.ascontiguousarray(self._constant(maker.input[0]) * self._constant(maker.input[1]), np.float32)
+        if maker is not None and maker.op_type in ("Identity", "Cast"):
             name = maker.input[0]
         return np.ascontiguousarray(self._array(name), np.float32)
 

@@ -16,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 from model_build.export import to_onnx
-from model_build.network import FloatLayer, Network, QuantizedLayer
+from model_build.network import ActivationScale, FloatLayer, Network, QuantizedLayer
 from model_build.squeezenet import squeezenet_1_0, squeezenet_1_1
-from model_build.weights import deep_compression, ndf_package, npz, onnx_graph
+from model_build.weights import deep_compression, exported, ndf_package, npz, onnx_graph
 from model_build.weights.check import network_of
 from model_build.weights.source import load
 from ota_protocol.errors import DigestMismatchError, MalformedError, OtaError, RequestError
@@ -271,6 +271,40 @@ def test_onnx_gives_back_quantised_weights_as_they_run(per_channel: bool) -> Non
     layer = QuantizedLayer(codes, scale, network.layers["fire2/squeeze1x1"].bias)
     found = onnx_graph.parse(to_onnx(network.with_layer("fire2/squeeze1x1", layer)), "m")
     assert np.array_equal(found["fire2/squeeze1x1"].kernel, layer.kernel)
+
+
+def quantised(*, held: bool) -> Network:
+    """Return a network with one layer in 8 bits, and that layer's input too if it is `held` so."""
+    chance, network = np.random.default_rng(0), random_network()
+    codes = chance.integers(-127, 128, (16, 64, 1, 1)).astype(np.int8)
+    scale = chance.uniform(0.01, 0.1, 16).astype(np.float32)
+    layer = QuantizedLayer(codes, scale, network.layers["fire2/squeeze1x1"].bias)
+    scales = {"pool1": ActivationScale(0.25, 3)} if held else {}
+    return replace(network.with_layer("fire2/squeeze1x1", layer), activations=scales)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_file_of_ours_is_read_back_exactly(held: bool) -> None:
+    network = quantised(held=held)
+    found = exported.read(to_onnx(network), "m")
+    layer, old = found.layers["fire2/squeeze1x1"], network.layers["fire2/squeeze1x1"]
+    assert isinstance(layer, QuantizedLayer)
+    assert isinstance(old, QuantizedLayer)
+    assert np.array_equal(layer.codes, old.codes)
+    assert np.array_equal(layer.scale, old.scale)
+    assert np.allclose(layer.bias, old.bias, atol=0 if not held else float(old.scale.max()) * 0.25)
+    assert found.activations == network.activations
+    assert list(found.layers) == list(network.layers)
+    assert np.array_equal(found.layers["conv10"].kernel, network.layers["conv10"].kernel)
+
+
+def test_a_file_of_others_is_told_from_ours() -> None:
+    def rename(model: onnx.ModelProto) -> None:
+        conv1 = next(node for node in model.graph.node if node.output[0] == "conv1/linear")
+        conv1.input[1] = model.graph.initializer[0].name = "features.0.weight"
+
+    with pytest.raises(MalformedError, match="conv1"):
+        exported.read(edited(rename), "m")
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.999])
