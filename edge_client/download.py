@@ -241,8 +241,8 @@ class Downloader:
             try:
                 for chunk in self._paced(response, file):
                     piece = chunk[: wanted - received]
-                    self._disk.about_to("append", part)
                     with storage_errors(f"write {part.name}"):
+                        self._disk.about_to("append", part)
                         _write_whole(output.fileno(), piece)
                     before, received = received, received + len(piece)
                     if response.status_code == 206 and len(chunk) > len(piece):

@@ -133,9 +133,9 @@ class Verifier:
 
     def _apply(self, delta: Path, base: Path | None, result: Path, transfer: TransferOffer, limits: Limits) -> None:
         temporary = result.with_name(result.name + ".tmp")
-        self._disk.about_to("write", temporary)
         try:
             with storage_errors(f"write {result.name}"), temporary.open("wb") as output:
+                self._disk.about_to("write", temporary)
                 yielded = _apply_files(delta, base, output.write, limits)
                 output.flush()
                 self._disk.flush(output.fileno(), temporary)
