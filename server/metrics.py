@@ -19,8 +19,7 @@ class Metrics:
         self.seconds = Histogram(
             "squeezeota_request_seconds", "Time to the end of the answer", ["route"], registry=self.registry
         )
-        self.events = Counter("squeezeota_events", "Events that vehicles reported", ["kind"], registry=self.registry)
-        self.deltas = Counter("squeezeota_deltas", "Deltas settled, by how", ["state"], registry=self.registry)
+        self.deltas = Gauge("squeezeota_deltas", "Deltas, by where they stand", ["state"], registry=self.registry)
         self.vehicles = Gauge("squeezeota_vehicles", "Vehicles enrolled", registry=self.registry)
         self.timestamp_seconds = Gauge(
             "squeezeota_timestamp_expires_seconds", "Until the TUF timestamp expires", registry=self.registry

@@ -27,6 +27,7 @@ from server.domain.refusals import (
     InvalidError,
     NotFoundError,
     TooLargeError,
+    TooSlowError,
     UnauthenticatedError,
 )
 
@@ -39,6 +40,7 @@ STATUSES: dict[type[OtaError], tuple[int, str]] = {
     ForbiddenError: (403, "forbidden"),
     NotFoundError: (404, "not-found"),
     ConflictError: (409, "conflict"),
+    TooSlowError: (408, "too-slow"),
     TooLargeError: (413, "too-large"),
     InvalidError: (400, "invalid"),
     CheckFailedError: (422, "check-failed"),

@@ -21,7 +21,7 @@ BODY = {
 @router.put(
     "/{digest}",
     status_code=201,
-    responses={200: {"description": "held already"}, **problems(400, 401, 403, 413, 507)},
+    responses={200: {"description": "held already"}, **problems(400, 401, 403, 408, 413, 507)},
     openapi_extra=BODY,
     response_class=Response,
 )

@@ -11,6 +11,7 @@ TITLES = {
     401: "no token, or one that nobody holds",
     403: "the token is not allowed to do that",
     404: "it does not exist",
+    408: "the bytes stopped coming",
     409: "it exists already, and is another",
     413: "more bytes than are admitted",
     416: "the range is not within the file",

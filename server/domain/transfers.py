@@ -25,6 +25,11 @@ class DeltaGraph:
         for offer in offers:
             self._into.setdefault(offer.result, []).append(offer)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DeltaGraph) and self._into == other._into
+
+    __hash__ = None  # type: ignore[assignment]  # compared, never a key
+
     def into(self, result: DigestHex) -> tuple[TransferOffer, ...]:
         """Return the deltas and the compressed full that yield `result`."""
         return tuple(self._into.get(result, ()))

@@ -36,7 +36,6 @@ class View:
     """(base, result) of each delta that was ever wanted."""
     timestamp: SignedFile
     root_version: int
-    generation: int
 
     def release(self, model: str, release: str) -> KnownRelease | None:
         """Return one release."""
@@ -50,40 +49,45 @@ class Catalog:
         self._database = database
         self._lock = threading.Lock()
         self._view: View | None = None
-        self._read_at = 0.0
+        self._read_at_s = 0.0
+        self._is_current = False
         self._generation = 0
-
-    @property
-    def generation(self) -> int:
-        """A number that grows with each change made in this process."""
-        return self._generation
 
     def stale(self) -> None:
         """Say that something changed: the next look reads it."""
         with self._lock:
             self._generation += 1
-            self._view = None
+            self._is_current = False
+
+    def peek(self) -> View | None:
+        """Return the view if it is at hand and recent; never waits."""
+        with self._lock:
+            is_recent = self._is_current and time.monotonic() - self._read_at_s < MAX_AGE_S
+            return self._view if is_recent else None
 
     def view(self) -> View:
         """Return a state that is at most `MAX_AGE_S` old, and never older than a change made here.
 
+        While nothing changes, it is the same object.
+
         Raises:
             StorageError: the database failed, or the repository was not initialised.
         """
-        with self._lock:
-            view, generation = self._view, self._generation
-            if view is not None and time.monotonic() - self._read_at < MAX_AGE_S:
-                return view
-        read_at = time.monotonic()
+        view = self.peek()
+        if view is not None:
+            return view
+        generation, read_at_s = self._generation, time.monotonic()
         with self._database.read() as session:
-            view = _read(session, generation)
+            view = _read(session)
         with self._lock:
+            if self._view is not None and self._view == view:
+                view = self._view
             if self._generation == generation:
-                self._view, self._read_at = view, read_at
+                self._view, self._read_at_s, self._is_current = view, read_at_s, True
         return view
 
 
-def _read(session: Session, generation: int) -> View:
+def _read(session: Session) -> View:
     timestamp, root = metadata.newest(session, "timestamp"), metadata.newest(session, "root")
     if timestamp is None or root is None:
         raise StorageError("the registry has no TUF metadata", remedy="run `ota-server init`")
@@ -94,5 +98,4 @@ def _read(session: Session, generation: int) -> View:
         pairs=deltas.known_pairs(session),
         timestamp=timestamp,
         root_version=root.version,
-        generation=generation,
     )

@@ -11,23 +11,35 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 from sqlalchemy.orm import Session
 
 from ota_protocol.digest import sha256_hex
 from ota_protocol.manifest import VehicleManifest
 from ota_protocol.wire import Assignment, CheckIn, Event, EventKind, Instruction, VehicleProgress
-from server.domain.refusals import ForbiddenError, UnauthenticatedError
+from server.domain.refusals import CheckFailedError, ForbiddenError, UnauthenticatedError
 from server.domain.rollout import KnownRollout, Progress, assign, seen, wanted_base, wanted_deltas
 from server.domain.transfers import file_offer
 from server.services.catalog import Catalog, View
 from server.services.clock import Clock
 from server.services.deltas import DeltaQueue
 from server.services.presence import Presence
+from server.services.replies import Replies
 from server.store import deltas, rollouts, vehicles
 from server.store.database import Database
 from server.store.deltas import DeltaTask
 from server.store.tables import VehicleRow
+
+
+def _parsed(body: bytes) -> CheckIn:
+    try:
+        return CheckIn.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "body"
+        raise CheckFailedError(
+            f"the check-in is malformed at {place}: {first['msg']}"[:500], remedy="send what /openapi.json describes"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,7 @@ class CheckInDesk:
         self._queue = queue
         self._clock = clock
         self._rules = rules
+        self._replies = Replies()
 
     def vehicle_of(self, token: str) -> str:
         """Return the name of the vehicle that holds a token.
@@ -70,6 +83,32 @@ class CheckInDesk:
         if row is None or not hmac.compare_digest(row.token_sha256, digest):
             raise UnauthenticatedError("no vehicle has this token", remedy="enrol the vehicle: `ota-agent enrol`")
         return row.name
+
+    def repeated(self, token: str, body: bytes) -> bytes | None:
+        """Return the answer to a vehicle that repeats itself, from memory; None if it must be made."""
+        view = self._catalog.peek()
+        reply = self._replies.find(token, body, view) if view is not None else None
+        if reply is None:
+            return None
+        self._presence.note(reply.vehicle, self._clock())
+        return reply.answer
+
+    def answer(self, token: str, body: bytes) -> bytes:
+        """Return the answer to a check-in, as JSON.
+
+        Raises:
+            UnauthenticatedError: no vehicle holds the token.
+            CheckFailedError: the body is no check-in.
+            ForbiddenError: the body speaks for another vehicle.
+        """
+        vehicle = self.vehicle_of(token)
+        parsed = _parsed(body)
+        self._replies.forget(token)
+        view = self._catalog.view()
+        answer = self.check_in(vehicle, parsed).model_dump_json(exclude_none=True).encode()
+        if not parsed.events:
+            self._replies.keep(token, vehicle, body, view, answer)
+        return answer
 
     def check_in(self, vehicle: str, body: CheckIn) -> Instruction:
         """Keep what a vehicle says and answer what it should run.

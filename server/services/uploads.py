@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ota_protocol.digest import DigestHex
 from ota_protocol.errors import DigestMismatchError
-from server.domain.refusals import InvalidError, TooLargeError
+from server.domain.refusals import InvalidError, TooLargeError, TooSlowError
 from server.services.workspace import Workspace
 from server.store.blobs import Blobs, mapped_errors
 
@@ -19,13 +19,18 @@ WRITE_BYTES = 1 << 20
 """Bytes gathered before a thread writes them, so that many small pieces do not mean many threads."""
 
 
+IDLE_S = 60.0
+"""How long an upload may pause; a sender that is gone without a word holds a work file no longer than that."""
+
+
 class Uploader:
     """Takes blobs in."""
 
-    def __init__(self, blobs: Blobs, workspace: Workspace, max_bytes: int) -> None:
+    def __init__(self, blobs: Blobs, workspace: Workspace, max_bytes: int, idle_s: float = IDLE_S) -> None:
         self._blobs = blobs
         self._workspace = workspace
         self._max_bytes = max_bytes
+        self._idle_s = idle_s
 
     async def take(self, digest: DigestHex, chunks: AsyncIterator[bytes]) -> bool:
         """Keep the bytes under their digest; tell whether they are new. Nothing stays of what did not arrive whole.
@@ -33,7 +38,8 @@ class Uploader:
         Raises:
             TooLargeError: more bytes came than are admitted.
             DigestMismatchError: the bytes are others than were named.
-            InvalidError: no byte came.
+            InvalidError: no byte came at all.
+            TooSlowError: the bytes stopped coming.
             StorageError: the disk failed (`DiskFullError`: it is full).
         """
         with self._workspace.place() as place:
@@ -56,7 +62,7 @@ class Uploader:
         with mapped_errors():
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            async for chunk in chunks:
+            async for chunk in _flowing(chunks, self._idle_s):
                 length += len(chunk)
                 if length > self._max_bytes:
                     raise TooLargeError(f"more than {self._max_bytes:,} bytes came", remedy="make the model smaller")
@@ -72,6 +78,18 @@ class Uploader:
         if length == 0:
             raise InvalidError("the upload is empty", remedy="send the file as the body of the request")
         return hasher.hexdigest()
+
+
+async def _flowing(chunks: AsyncIterator[bytes], idle_s: float) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(idle_s):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise TooSlowError(f"no byte came for {idle_s:g} s", remedy="send the file again") from error
+        yield chunk
 
 
 def _write(descriptor: int, data: bytes) -> None:

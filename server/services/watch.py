@@ -5,7 +5,7 @@ from __future__ import annotations
 from ota_protocol.errors import OtaError, StorageError
 from server.services.catalog import Catalog
 from server.services.clock import Clock
-from server.store import vehicles
+from server.store import deltas, vehicles
 from server.store.blobs import Blobs
 from server.store.database import Database
 
@@ -39,6 +39,11 @@ class Watch:
     def timestamp_left_s(self) -> float:
         """Return the seconds until the TUF timestamp expires; negative if it did."""
         return (self._catalog.view().timestamp.expires_at - self._clock()).total_seconds()
+
+    def deltas(self) -> dict[str, int]:
+        """Return how many deltas stand where."""
+        with self._database.read() as session:
+            return deltas.count_by_state(session)
 
     def vehicles(self) -> int:
         """Return how many vehicles are enrolled."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from ota_protocol.digest import DigestHex
@@ -85,8 +85,16 @@ def known_pairs(session: Session) -> frozenset[tuple[DigestHex, DigestHex]]:
 
 def offers(session: Session) -> list[TransferOffer]:
     """Return all deltas that vehicles may fetch."""
-    rows = session.scalars(select(DeltaRow).where(DeltaRow.state == DeltaState.OFFERED))
+    rows = session.scalars(
+        select(DeltaRow).where(DeltaRow.state == DeltaState.OFFERED).order_by(DeltaRow.result, DeltaRow.base)
+    )
     return [offer for row in rows for offer in _offer(row)]
+
+
+def count_by_state(session: Session) -> dict[str, int]:
+    """Return how many deltas stand where."""
+    query = select(DeltaRow.state, func.count()).group_by(DeltaRow.state)
+    return dict(session.execute(query).tuples())
 
 
 def _offer(row: DeltaRow) -> Iterable[TransferOffer]:
