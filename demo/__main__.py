@@ -72,7 +72,7 @@ def lead(
     registry: Annotated[str, typer.Option(envvar="REGISTRY_URL", help="The registry's address.")],
     token_file: Annotated[Path, typer.Option(envvar="TOKEN_FILE", help="Holds the operator's token.")],
     targets_key: Annotated[Path, typer.Option(envvar="TARGETS_KEY", help="The offline key that signs releases.")],
-    shown: Annotated[Path, typer.Option(envvar="SHOWN", help="Where each vehicle leaves its status.")],
+    shown: Annotated[Path, typer.Option(envvar="SHOWN", help="Where vehicles show themselves.")],
     photographs: Annotated[Path, typer.Option(envvar="PHOTOGRAPHS", help="Folder of scikit-image's photographs.")],
     vehicles: Annotated[int, typer.Option(envvar="VEHICLES", min=1, help="How many vehicles there are.")],
     work: Annotated[Path, typer.Option(envvar="WORK", help="Where pictures and releases are kept.")],

@@ -28,7 +28,7 @@ class Containers:
         token_file: holds the operator's token.
         targets_key: the offline key that signs releases.
         folder: where pictures and releases are kept.
-        shown: folder in which each vehicle leaves what is seen of it.
+        shown: folder in which vehicles show themselves when asked.
         vehicles: how many vehicles there are.
         commands: runs `ota-build`.
     """
@@ -68,17 +68,24 @@ class Containers:
         return self._names()
 
     def observe(self, vehicle: str) -> Observation | None:
-        """Read what a vehicle has left, if it has.
+        """Ask a vehicle to show itself, or return what it has shown since it was asked.
 
         Raises:
-            MalformedError: the file is something else.
+            MalformedError: it has shown something else.
         """
-        return _read(self.shown / f"{vehicle}.json")
+        wanted, answer = self.shown / f"{vehicle}.wanted", self.shown / f"{vehicle}.json"
+        if wanted.exists():
+            return None
+        if not answer.exists():
+            wanted.touch()
+            return None
+        seen = _read(answer)
+        answer.unlink()
+        return seen
 
     def moved(self) -> Mapping[str, int]:
-        """See `Stage`."""
-        seen = {name: self.observe(name) for name in self._names()}
-        return {name: each.traffic.up + each.traffic.down for name, each in seen.items() if each}
+        """See `Stage`: the links are in other containers, so nothing is known."""
+        return {}
 
     def require_alive(self) -> None:
         """See `Stage`: Compose watches over the containers."""
@@ -87,12 +94,9 @@ class Containers:
         return {vehicle.vehicle for vehicle in self.registry().vehicles()}
 
 
-def _read(file: Path) -> Observation | None:
-    try:
-        with file.open("rb") as source:
-            data = source.read(MAX_OBSERVATION_BYTES + 1)
-    except FileNotFoundError:
-        return None
+def _read(file: Path) -> Observation:
+    with file.open("rb") as source:
+        data = source.read(MAX_OBSERVATION_BYTES + 1)
     try:
         return Observation.model_validate_json(data)
     except ValidationError as error:

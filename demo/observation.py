@@ -1,6 +1,6 @@
 """Owns what can be seen of one vehicle from outside: its own status, and what its link counted.
 
-On one machine it is gathered by asking; in containers each vehicle leaves it as a file in a shared folder.
+On one machine it is gathered by a command; in containers a vehicle that is asked leaves it in a shared folder.
 """
 
 from __future__ import annotations

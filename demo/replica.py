@@ -28,6 +28,9 @@ NUMBER_LOCK: Final = "replica.lock"
 LINK_PORT: Final = 9000
 ENROL_ATTEMPTS: Final = 10
 ENROL_AGAIN_S: Final = 2.0
+LOOK_EVERY_S: Final = 0.5
+SILENCE_S: Final = 60.0
+"""An agent that wrote no status for so long hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Replica:
 
 
 def take_number(vehicles: Path) -> Replica:
-    """Take the lowest number that nobody holds. The lock is inherited by the agent, and goes with it.
+    """Take the lowest number that nobody holds. Its lock is held until this process ends.
 
     Raises:
         RuntimeError: all numbers are taken.
@@ -73,7 +76,6 @@ def take_number(vehicles: Path) -> Replica:
         except BlockingIOError:
             os.close(lock)
             continue
-        os.set_inheritable(lock, True)
         return Replica(number, state)
     raise RuntimeError(f"{MOST_REPLICAS} replicas run already in {vehicles}")
 
@@ -101,8 +103,8 @@ def enrol(replica: Replica, trust: Path) -> None:
         time.sleep(ENROL_AGAIN_S)
 
 
-def drive(env: Mapping[str, str]) -> None:
-    """Become the agent of a free number. Does not return."""
+def drive(env: Mapping[str, str]) -> int:
+    """Run the agent of a free number until it ends, and answer who wants to see it; return the agent's exit code."""
     replica = take_number(Path(env["VEHICLES_DIR"]))
     Path(env["NUMBER_FILE"]).write_text(str(replica.number))
     link = start_link(replica, env["REGISTRY"])
@@ -110,29 +112,41 @@ def drive(env: Mapping[str, str]) -> None:
     link.send_signal(signal.SIGUSR1)  # the ledger begins after the enrolment, so the link's count does too
     options = ["--state", str(replica.state), "--frames", f"{env['FRAMES_DIR']}/{replica.profile.name}"]
     command = ["ota-agent", "run", *options, *replica.profile.agent_options()]
-    os.execvp(command[0], command)  # noqa: S606  (our own command; its settings are in the environment)
+    agent = subprocess.Popen(command)  # noqa: S603  (our own command; its other settings are in the environment)
+    signal.signal(signal.SIGTERM, lambda *_: agent.terminate())
+    while agent.poll() is None:
+        answer(replica, Path(env["SHOWN_DIR"]))
+        time.sleep(LOOK_EVERY_S)
+    link.terminate()
+    return agent.returncode
 
 
-def show(env: Mapping[str, str]) -> None:
-    """Put the vehicle's status and its link's count where the fleet's report is made; fails if the agent does not."""
-    number = int(Path(env["NUMBER_FILE"]).read_text())
-    replica = Replica(number, Path(env["VEHICLES_DIR"]) / str(number))
+def answer(replica: Replica, shown: Path) -> None:
+    """Put the vehicle's status and its link's count into the shared folder, if somebody asked for it there.
+
+    A status costs most of a second of a processor, so it is not made unasked.
+    """
+    wanted = shown / f"{replica.name}.wanted"
+    if not wanted.exists():
+        return
     command = ["ota-agent", "status", "--state", str(replica.state)]
     status = subprocess.run(command, capture_output=True, check=True).stdout  # noqa: S603  (our own command, no shell)
-    seen = {
-        "profile": replica.profile.name,
-        "status": json.loads(status),
-        "traffic": asdict(read_traffic(replica.traffic)),
-    }
-    file = Path(env["SHOWN_DIR"]) / f"{replica.name}.json"
-    new = file.with_suffix(".new")
-    new.write_text(json.dumps(seen))
-    new.replace(file)
+    traffic = asdict(read_traffic(replica.traffic))
+    new = shown / f"{replica.name}.new"
+    new.write_text(json.dumps({"profile": replica.profile.name, "status": json.loads(status), "traffic": traffic}))
+    new.replace(shown / f"{replica.name}.json")
+    wanted.unlink()
+
+
+def check_health(env: Mapping[str, str]) -> int:
+    """Return 0 if the agent has written its status lately, as it does each second."""
+    state = Path(env["VEHICLES_DIR"]) / Path(env["NUMBER_FILE"]).read_text()
+    return 0 if time.time() - (state / "status.json").stat().st_mtime < SILENCE_S else 1
 
 
 def main() -> None:
-    """Run as a container's command (`drive`) or as its health check (`show`)."""
-    {"drive": drive, "show": show}[sys.argv[1]](os.environ)
+    """Run as a container's command (`drive`) or as its health check (`health`)."""
+    sys.exit({"drive": drive, "health": check_health}[sys.argv[1]](os.environ))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD_TIMEOUT_S = 480.0
-STORY_TIMEOUT_S = 300.0
+BUILD_TIMEOUT_S = 1200.0
+STORY_TIMEOUT_S = 900.0
 COMMAND_TIMEOUT_S = 180.0
 
 
