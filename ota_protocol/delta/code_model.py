@@ -37,6 +37,8 @@ Flags = NDArray[np.bool_]
 class Coder(Protocol):
     """Either end: the encoder is told what is wanted and passes it on, the decoder finds out."""
 
+    def begin_step(self, left: int) -> None: ...
+
     def flags(self, chances: NDArray[np.uint32], wanted: Flags | None) -> Flags: ...
 
     def choices(self, ends: NDArray[np.uint32], wanted: Index | None) -> Index: ...
@@ -51,6 +53,7 @@ class CodeModel:
         has_base: Sequence[bool],
         bases: Codes,
         parameters: Sequence[Parameters],
+        *,
         classes: int,
         coder: Coder,
     ) -> None:
@@ -73,7 +76,7 @@ class CodeModel:
             else PointWalk(group, self._surroundings, statistics, parameters, bases if group.has_base else None)
             for group in lane_groups(grids, has_base)
         ]
-        self._count = sum(grid.cells * grid.positions for grid in grids)
+        self._count = sum(grid.codes for grid in grids)
         kinds = len(self._walks)
         fine, coarse = layers * RELATIVES, layers * OCTAVES
         one_sided = MEAN_STEPS + 1
@@ -90,16 +93,17 @@ class CodeModel:
             wanted: the encoder's (n,) codes, of all tensors one after another; None at the decoder.
 
         Returns:
-            (n,) codes; those of the higher magnitude classes have a class's number in place of their magnitude, see
-            `large`.
+            (n,) codes; a magnitude of SMALL or more is SMALL plus the number of its class.
         """
         codes = np.zeros(self._count, np.int32)
-        for first_step, last_step in rounds(max((walk.steps for walk in self._walks), default=0)):
+        steps = max((walk.steps for walk in self._walks), default=0)
+        for first_step, last_step in rounds(steps):
             self._refresh()
             for walk in self._walks:
                 if first_step < walk.steps:
                     walk.begin_round(first_step, last_step)
             for step in range(first_step, last_step):
+                self._coder.begin_step(steps - step)
                 self._step(step, codes, wanted)
         return codes
 
@@ -160,7 +164,9 @@ class CodeModel:
         magnitudes[signs[0][signs[1]]] *= -1
         return magnitudes
 
-    def _ask(self, decision: Decision, tables: tuple[Index, Index, Index], ends: Sequence[int], wanted: Flags | None) -> Flags:
+    def _ask(
+        self, decision: Decision, tables: tuple[Index, Index, Index], ends: Sequence[int], wanted: Flags | None
+    ) -> Flags:
         flags = self._coder.flags(decision.predict(tables, ends), wanted)
         decision.learn(flags)
         return flags

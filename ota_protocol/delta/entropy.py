@@ -6,15 +6,15 @@ them. All bytes are the same on every machine. Every fault of a payload is a `De
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ota_protocol.delta.code_stream import decode_stream, encode_stream
 from ota_protocol.delta.frequencies import PRECISION, count_table, pack_slots, read_table, write_table
-from ota_protocol.delta.rans import LaneDecoder, LaneEncoder
+from ota_protocol.delta.rans import LAST_LANES, LaneDecoder, LaneEncoder
 from ota_protocol.errors import DeltaError
 
 MAX_ALPHABET: Final = 256
@@ -22,9 +22,8 @@ MAX_CONTEXTS: Final = 1024
 
 _SYMBOLS_A_LANE: Final = 1024
 _MAX_LANES: Final = 1024
-_ESCAPE: Final = 62
-"""Symbol of every code whose zigzag value is 62 or more; the excess follows as four plain bytes."""
-_CONTEXT_REACH: Final = 7
+_LAST_SYMBOLS_A_LANE: Final = 12
+"""Twelve symbols of 1.3 bits or more fill the 16 bits that a lane starts from."""
 
 Codes = NDArray[np.int32]
 Symbols = NDArray[np.uint8]
@@ -42,10 +41,12 @@ def encode_symbols(symbols: Symbols, contexts: NDArray[np.integer] | None, alpha
     context = np.zeros(symbols.size, np.int64) if contexts is None else contexts.astype(np.int64)
     table = count_table(symbols, context, n_contexts, alphabet)
     starts = np.cumsum(table, axis=1, dtype=np.uint32) - table
+    encoder = LaneEncoder(PRECISION)
     lanes = _lanes(symbols.size)
-    encoder = LaneEncoder(lanes, PRECISION)
-    encoder.push(starts[context, symbols], table[context, symbols])
-    return write_table(table) + encoder.finish(np.zeros(lanes, np.uint16))
+    for part in _parts(symbols.size, lanes):
+        encoder.begin_step(0)
+        encoder.push(starts[context[part], symbols[part]], table[context[part], symbols[part]])
+    return write_table(table) + encoder.finish(lanes, 1)
 
 
 def decode_symbols(
@@ -61,10 +62,14 @@ def decode_symbols(
         return np.zeros(0, np.uint8)
     table, table_bytes = read_table(payload, n_contexts, alphabet)
     packed = pack_slots(table)
-    decoder = LaneDecoder(payload[table_bytes:], _lanes(count), PRECISION)
+    lanes = _lanes(count)
+    decoder = LaneDecoder(payload[table_bytes:], lanes, PRECISION, retire_steps=1)
     rows = None if contexts is None else contexts.astype(np.uint32) << np.uint32(PRECISION)
-    symbols = decoder.looked_up(rows, count, packed)
-    decoder.finish()
+    symbols = np.empty(count, np.uint8)
+    for left, part in zip((2, 1), _parts(count, lanes), strict=True):
+        decoder.begin_step(left)
+        decoder.look_up(rows if rows is None else rows[part], packed, symbols[part])
+    _require_empty(decoder.finish())
     return symbols
 
 
@@ -96,14 +101,7 @@ def encode_many(tensors: Sequence[Codes], *, contexts: Sequence[Codes | None] | 
         tensors: int32 codes, any shapes, in the network's order.
         contexts: per tensor None, or codes of the same shape that both ends know.
     """
-    flat = _flatten(tensors)
-    zigzag = (flat.astype(np.int64) << 1) ^ (flat.astype(np.int64) >> 63)
-    escaped = zigzag >= _ESCAPE
-    extra = (zigzag[escaped] - _ESCAPE).astype("<u4").tobytes()
-    symbols = np.where(escaped, _ESCAPE, zigzag).astype(np.uint8)
-    sizes = [tensor.size for tensor in tensors]
-    body = encode_symbols(symbols, _quantise_contexts(sizes, contexts), _ESCAPE + 1, 2 * _CONTEXT_REACH + 2)
-    return len(extra).to_bytes(4, "little") + extra + body
+    return encode_stream(tensors, [None] * len(tensors) if contexts is None else contexts)
 
 
 def decode_many(
@@ -118,46 +116,19 @@ def decode_many(
     Raises:
         DeltaError: the payload is not what was coded, or a code lies beyond ±`max_abs`.
     """
-    sizes = [math.prod(shape) for shape in shapes]
-    extra_bytes = int.from_bytes(payload[:4], "little")
-    if len(payload) < 4 + extra_bytes or extra_bytes % 4:
-        raise DeltaError("coded data ended early", op="entropy")
-    quantised = _quantise_contexts(sizes, contexts)
-    symbols = decode_symbols(payload[4 + extra_bytes :], sum(sizes), quantised, _ESCAPE + 1, 2 * _CONTEXT_REACH + 2)
-    zigzag = symbols.astype(np.int64)
-    escaped = np.flatnonzero(symbols == _ESCAPE)
-    if 4 * escaped.size != extra_bytes:
-        raise DeltaError("the number of large codes does not match", op="entropy")
-    zigzag[escaped] += np.frombuffer(payload[4 : 4 + extra_bytes], "<u4")
-    codes = (zigzag >> 1) ^ -(zigzag & 1)
-    if codes.size and int(np.abs(codes).max()) > max_abs:
-        raise DeltaError(f"a code lies beyond ±{max_abs}", op="entropy")
-    ends = np.cumsum(sizes)
-    return [
-        codes[end - size : end].astype(np.int32).reshape(shape)
-        for end, size, shape in zip(ends, sizes, shapes, strict=True)
-    ]
+    return decode_stream(payload, shapes, [None] * len(shapes) if contexts is None else contexts, max_abs)
 
 
 def _lanes(count: int) -> int:
     return max(1, min(_MAX_LANES, count // _SYMBOLS_A_LANE))
 
 
-def _flatten(tensors: Sequence[Codes]) -> Codes:
-    return np.concatenate([np.zeros(0, np.int32), *(tensor.ravel() for tensor in tensors)])
-
-
-def _quantise_contexts(sizes: Sequence[int], contexts: Sequence[Codes | None] | None) -> NDArray[np.int64]:
-    """Return for each code of all tensors its table: 0 without a context, else 1 + the clipped base code."""
-    table = np.zeros(sum(sizes), np.int64)
-    first = 0
-    for size, context in zip(sizes, contexts or [None] * len(sizes), strict=True):
-        if context is not None:
-            table[first : first + size] = np.clip(context.ravel(), -_CONTEXT_REACH, _CONTEXT_REACH) + _CONTEXT_REACH + 1
-        first += size
-    return table
+def _parts(count: int, lanes: int) -> tuple[slice, slice]:
+    """Return what all lanes code, and what is left to the last ones: as much as the others need to start from."""
+    rest = 0 if lanes <= LAST_LANES else min(count, _LAST_SYMBOLS_A_LANE * lanes)
+    return slice(0, count - rest), slice(count - rest, count)
 
 
 def _require_empty(payload: bytes | memoryview) -> None:
     if len(payload):
-        raise DeltaError("coded data for no symbols", op="entropy")
+        raise DeltaError("there are bytes for no symbols", op="entropy")

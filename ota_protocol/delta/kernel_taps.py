@@ -79,9 +79,7 @@ def neutral_parameters(grid: Grid) -> Parameters:
 
 def _by_neighbours(place: int, height: int, width: int) -> Position:
     y, x = divmod(place, width)
-    usable = [
-        number for number, (dy, dx) in enumerate(_NEIGHBOURS) if 0 <= y + dy < height and 0 <= x + dx < width
-    ]
+    usable = [number for number, (dy, dx) in enumerate(_NEIGHBOURS) if 0 <= y + dy < height and 0 <= x + dx < width]
     before = tuple((y + _NEIGHBOURS[number][0]) * width + x + _NEIGHBOURS[number][1] for number in usable)
     reach = len(_NEIGHBOURS)
     return Position(

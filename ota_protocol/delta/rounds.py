@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 _ROUND_STEPS: Final = 9
@@ -14,4 +15,4 @@ _FIRST_ROUNDS: Final = 9
 def rounds(steps: int) -> Iterator[tuple[int, int]]:
     """Yield the first step of each round, and the first beyond it."""
     starts = [*range(min(_FIRST_ROUNDS, steps)), *range(_FIRST_ROUNDS, steps, _ROUND_STEPS), steps]
-    yield from zip(starts[:-1], starts[1:], strict=True)
+    yield from pairwise(starts)

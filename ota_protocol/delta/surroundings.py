@@ -95,11 +95,13 @@ class Surroundings:
 
     @staticmethod
     def _mean(table: NDArray[np.int64]) -> Whole:
-        return (table[2] * MEAN_UNIT // (table[0] + _MEAN_PRIOR)).astype(np.float64)
+        mean: Whole = (table[2] * MEAN_UNIT // (table[0] + _MEAN_PRIOR)).astype(np.float64)
+        return mean
 
 
 def _shrunk(
     sums: NDArray[np.int64], counts: NDArray[np.int64], towards: NDArray[np.int64] | int, weight: int
 ) -> NDArray[np.int64]:
     """Return the mean in 2**-_ENERGY_BITS as if `weight` more codes had the magnitude `towards`; at least 1."""
-    return np.maximum(((sums << _ENERGY_BITS) + weight * towards) // (counts + weight), 1)
+    mean: NDArray[np.int64] = ((sums << _ENERGY_BITS) + weight * towards) // (counts + weight)
+    return np.maximum(mean, 1)

@@ -45,16 +45,16 @@ def fit(grids: Sequence[Grid], has_base: Sequence[bool], codes: Codes) -> list[P
     """
     parameters = [neutral_parameters(grid) for grid in grids]
     worth = [
-        not based and grid.cells * grid.positions >= _CODES_A_PARAMETER * own.size
+        not based and grid.codes >= _CODES_A_PARAMETER * own.size
         for grid, based, own in zip(grids, has_base, parameters, strict=True)
     ]
     if not any(worth):
         return parameters
     channels = _channel_features(grids, has_base, codes)
-    ends = np.cumsum([grid.cells * grid.positions for grid in grids])
+    ends = np.cumsum([grid.codes for grid in grids])
     for number, (grid, end) in enumerate(zip(grids, ends, strict=True)):
         if worth[number]:
-            here = slice(end - grid.cells * grid.positions, end)
+            here = slice(end - grid.codes, end)
             features = channels[:, here].reshape(3, -1, grid.positions)
             parameters[number] = _fit_tensor(grid, features, codes[here].reshape(-1, grid.positions))
     return parameters
@@ -68,7 +68,7 @@ def _channel_features(grids: Sequence[Grid], has_base: Sequence[bool], codes: Co
     for first_step, last_step in rounds(max(group.turns * group.grid.positions for group in groups)):
         surroundings.refresh()
         for group in groups:
-            _collect(group, first_step, last_step, surroundings, codes, features)
+            _collect(group, first_step, last_step, surroundings, codes=codes, features=features)
     return features
 
 
@@ -77,6 +77,7 @@ def _collect(
     first_step: int,
     last_step: int,
     surroundings: Surroundings,
+    *,
     codes: Codes,
     features: NDArray[np.float32],
 ) -> None:
@@ -98,16 +99,18 @@ def _fit_tensor(grid: Grid, channels: NDArray[np.float32], codes: Codes) -> Para
     clipped = np.clip(codes, -MEAN_LIMIT, MEAN_LIMIT).astype(np.float64)
     layout = positions(grid.height, grid.width)
     by_channel = channels[:CHANNEL_TAPS].reshape(CHANNEL_TAPS, -1).astype(np.float64) / MEAN_UNIT
-    residual = clipped - _weighted(clipped, layout, _solve_taps(clipped, clipped, layout, parameters.size, "mean"), "mean")
+    residual = clipped - _weighted(
+        clipped, layout, _solve_taps(clipped, clipped, layout, parameters.size, kind="mean"), "mean"
+    )
     parameters[:CHANNEL_TAPS] = _rounded(_solve(by_channel @ by_channel.T, by_channel @ residual.ravel()))
     from_channels = (parameters[:CHANNEL_TAPS] @ by_channel / TAP_UNIT).reshape(clipped.shape)
     if grid.positions == 1:
         return parameters
-    taps = _solve_taps(clipped, clipped - from_channels, layout, parameters.size, "mean")
+    taps = _solve_taps(clipped, clipped - from_channels, layout, parameters.size, kind="mean")
     expected = from_channels + _weighted(clipped, layout, _rounded(taps) / TAP_UNIT, "mean")
-    sizes = np.minimum(np.abs(codes - expected), MEAN_LIMIT)
+    sizes = np.minimum(np.abs(codes - expected), float(MEAN_LIMIT))
     width = np.floor(channels[2].astype(np.float64) / (1 << _WIDTH_SHIFT)) / 256
-    spread = _solve_taps(np.abs(clipped), sizes, layout, parameters.size, "width", width)
+    spread = _solve_taps(np.abs(clipped), sizes, layout, parameters.size, kind="width", channels=width)
     fitted = _rounded(taps + spread)
     parameters[CHANNEL_TAPS:] = fitted[CHANNEL_TAPS:]
     return parameters
@@ -118,6 +121,7 @@ def _solve_taps(
     targets: Whole,
     layout: Sequence[Position],
     count: int,
+    *,
     kind: str,
     channels: Whole | None = None,
 ) -> Whole:
@@ -137,8 +141,7 @@ def _solve_taps(
 
 
 def _solve(gram: Whole, moment: Whole) -> Whole:
-    solution: Whole = np.linalg.solve(gram + _RIDGE * np.eye(moment.size), moment)
-    return solution
+    return np.linalg.solve(gram + _RIDGE * np.eye(moment.size), moment).astype(np.float64)
 
 
 def _weighted(inputs: Whole, layout: Sequence[Position], taps: Whole, kind: str) -> Whole:

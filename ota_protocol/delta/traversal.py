@@ -42,7 +42,13 @@ class Grid:
 
     @property
     def cells(self) -> int:
+        """Cells in the grid."""
         return self.rows * self.columns
+
+    @property
+    def codes(self) -> int:
+        """Codes in the grid."""
+        return self.cells * self.positions
 
     @classmethod
     def of(cls, shape: tuple[int, ...], *, flat: bool) -> Grid:
@@ -124,7 +130,7 @@ def _before(grids: Sequence[Grid], member: int) -> tuple[int, int, int]:
     return (
         sum(grid.rows for grid in earlier),
         sum(grid.columns for grid in earlier),
-        sum(grid.cells * grid.positions for grid in earlier),
+        sum(grid.codes for grid in earlier),
     )
 
 
@@ -135,11 +141,11 @@ def lane_groups(grids: Sequence[Grid], has_base: Sequence[bool]) -> list[LaneGro
         grids: of all tensors; the empty ones get no lanes.
         has_base: for each tensor, whether both ends know a base of it.
     """
-    total = sum(grid.cells * grid.positions for grid in grids)
+    total = sum(grid.codes for grid in grids)
     lanes = max(min(MAX_LANES, total // _CODES_A_LANE), _MIN_LANES, total // (_MAX_STEPS * 4))
     steps = -(-total // lanes)
     kinds: dict[tuple[bool, int, int], list[int]] = {}
     for number, (grid, based) in enumerate(zip(grids, has_base, strict=True)):
-        if grid.cells:
+        if grid.codes:
             kinds.setdefault((based, grid.height, grid.width), []).append(number)
     return [LaneGroup(grids, kinds[kind], steps, has_base=kind[0]) for kind in sorted(kinds)]

@@ -1,0 +1,179 @@
+"""Owns the payload that holds the integer codes of a network's tensors.
+
+::
+
+    byte    magnitude classes in use; 128 more if parameters follow
+    byte    log₂ of the number of lanes
+    byte    steps before the end at which lanes retire
+    [       a bit for each tensor: whether it has parameters of its own
+    2 bytes length of the parameters
+    ...     the parameters: a payload like this one, without parameters ]
+    ...     lanes: the decisions of `code_model`
+    ...     plain bits of large codes, in the tensors' order
+
+Nothing in it depends on the machine. No codes at all make no bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ota_protocol.delta.code_model import SMALL, CodeModel
+from ota_protocol.delta.fixed_log import CHANCE_BITS
+from ota_protocol.delta.kernel_taps import Parameters, neutral_parameters
+from ota_protocol.delta.magnitude_choice import DIRECT, MAX_CLASSES, least, split
+from ota_protocol.delta.rans import LAST_LANES, LaneDecoder, LaneEncoder, read_bits, write_bits
+from ota_protocol.delta.tap_fit import fit
+from ota_protocol.delta.traversal import Grid
+from ota_protocol.errors import DeltaError
+
+_HAS_PARAMETERS: Final = 0x80
+_HEAD_BYTES: Final = 3
+_MAX_LANES_LOG: Final = 10
+_BITS_A_LANE: Final = 2500
+"""Fewer lanes cost fewer bytes and more time; a lane's end costs four bits or so."""
+_CODES_A_LANE_LOG: Final = 14
+"""A lane has at most 2**14 codes, so that low-entropy payloads do not take for ever."""
+_MAX_RETIRE_STEPS: Final = 255
+_MAX_PARAMETER: Final = 127
+
+Codes = NDArray[np.int32]
+
+
+def encode_stream(tensors: Sequence[Codes], bases: Sequence[Codes | None], *, fitted: bool = True) -> bytes:
+    """Return the payload of these tensors.
+
+    Args:
+        tensors: int32 codes of any shape.
+        bases: per tensor None, or codes of the same shape that both ends know.
+        fitted: whether to fit and send parameters.
+    """
+    codes = _flatten(tensors)
+    if codes.size == 0:
+        return b""
+    has_base = [base is not None for base in bases]
+    grids = [Grid.of(tensor.shape, flat=based) for tensor, based in zip(tensors, has_base, strict=True)]
+    parameters = fit(grids, has_base, codes) if fitted else [neutral_parameters(grid) for grid in grids]
+    own = _write_parameters(grids, parameters)
+    excess = np.abs(codes.astype(np.int64)) - SMALL
+    classes, bits, widths = split(excess[excess >= 0])
+    alphabet = int(classes.max(initial=0)) + 1
+    encoder = LaneEncoder(CHANCE_BITS)
+    CodeModel(grids, has_base, _flatten_bases(tensors, bases), parameters, classes=alphabet, coder=encoder).run(codes)
+    lanes_log, retire_steps = _choose_lanes(encoder.bits(), codes.size)
+    head = bytes([alphabet | (_HAS_PARAMETERS if own else 0), lanes_log, retire_steps])
+    plain = np.packbits(write_bits(bits, widths)).tobytes()
+    return head + own + encoder.finish(1 << lanes_log, retire_steps) + plain
+
+
+def decode_stream(
+    payload: bytes | memoryview, shapes: Sequence[tuple[int, ...]], bases: Sequence[Codes | None], max_abs: int
+) -> list[Codes]:
+    """Return the tensors of these shapes; the bases are those given to the encoder.
+
+    Raises:
+        DeltaError: the payload is not what was coded, or a code lies beyond ±`max_abs`.
+    """
+    has_base = [base is not None for base in bases]
+    grids = [Grid.of(shape, flat=based) for shape, based in zip(shapes, has_base, strict=True)]
+    sizes = [math.prod(shape) for shape in shapes]
+    if sum(sizes) == 0:
+        _require(not len(payload), "there are bytes for no codes")
+        return [np.zeros(shape, np.int32) for shape in shapes]
+    _require(len(payload) >= _HEAD_BYTES, "coded data ended early")
+    alphabet, lanes_log, retire_steps = payload[0] & ~_HAS_PARAMETERS, payload[1], payload[2]
+    _require(1 <= alphabet <= MAX_CLASSES and lanes_log <= _MAX_LANES_LOG, "its head is out of range")
+    body = payload[_HEAD_BYTES:]
+    parameters = [neutral_parameters(grid) for grid in grids]
+    if payload[0] & _HAS_PARAMETERS:
+        body = _read_parameters(body, grids, parameters)
+    decoder = LaneDecoder(body, 1 << lanes_log, CHANCE_BITS, retire_steps)
+    known = _join_bases(sizes, bases)
+    codes = CodeModel(grids, has_base, known, parameters, classes=alphabet, coder=decoder).run(None)
+    _add_plain_bits(codes, decoder.finish(), max_abs)
+    ends = np.cumsum(sizes)
+    return [codes[end - size : end].reshape(shape) for end, size, shape in zip(ends, sizes, shapes, strict=True)]
+
+
+def _choose_lanes(step_bits: NDArray[np.float64], count: int) -> tuple[int, int]:
+    """Return log₂ of the lanes, and how many steps before the end they can retire."""
+    wished = round(math.log2(max(1.0, float(step_bits.sum()) / _BITS_A_LANE)))
+    lanes_log = min(max(wished, (count >> _CODES_A_LANE_LOG).bit_length()), _MAX_LANES_LOG)
+    lanes = 1 << lanes_log
+    if lanes <= LAST_LANES:
+        return lanes_log, 0
+    words = np.cumsum(step_bits[::-1]) / 16
+    needed = int(np.searchsorted(words, lanes - LAST_LANES)) + 2
+    return lanes_log, min(needed, step_bits.size, _MAX_RETIRE_STEPS)
+
+
+def _write_parameters(grids: Sequence[Grid], parameters: Sequence[Parameters]) -> bytes:
+    """Return the parameters that are not neutral; nothing if all are."""
+    own = [not np.array_equal(taps, neutral_parameters(grid)) for grid, taps in zip(grids, parameters, strict=True)]
+    if not any(own):
+        return b""
+    chosen = [taps for taps, is_own in zip(parameters, own, strict=True) if is_own]
+    coded = encode_stream(_by_length(chosen), [None] * len(_by_length(chosen)), fitted=False)
+    return np.packbits(own).tobytes() + len(coded).to_bytes(2, "little") + coded
+
+
+def _read_parameters(
+    body: bytes | memoryview, grids: Sequence[Grid], parameters: list[Parameters]
+) -> bytes | memoryview:
+    """Fill in the parameters at the head of `body`; return what follows them."""
+    mask_bytes = -(-len(grids) // 8)
+    start = mask_bytes + 2
+    _require(len(body) >= start, "coded data ended early")
+    own = np.flatnonzero(np.unpackbits(np.frombuffer(body[:mask_bytes], np.uint8), count=len(grids)))
+    end = start + int.from_bytes(body[mask_bytes:start], "little")
+    _require(len(body) >= end and own.size > 0, "coded data ended early")
+    blocks = _by_length([parameters[number] for number in own])
+    found = decode_stream(body[start:end], [block.shape for block in blocks], [None] * len(blocks), _MAX_PARAMETER)
+    rows = {block.shape[1]: iter(block) for block in found}
+    for number in own:
+        parameters[number] = next(rows[parameters[number].size])
+    return body[end:]
+
+
+def _by_length(parameters: Sequence[Parameters]) -> list[Codes]:
+    """Return the parameters stacked by how many there are: those of alike tensors are alike."""
+    lengths = sorted({taps.size for taps in parameters})
+    return [np.stack([taps for taps in parameters if taps.size == length]) for length in lengths]
+
+
+def _add_plain_bits(codes: Codes, plain: bytes | memoryview, max_abs: int) -> None:
+    """Replace class numbers by magnitudes in place, with the plain bits that all classes need."""
+    large = np.flatnonzero(np.abs(codes) >= SMALL + DIRECT)
+    magnitudes, widths = least(np.abs(codes[large]).astype(np.intp) - SMALL)
+    _require(len(plain) == (int(widths.sum()) + 7) // 8, "the plain bits of large codes are too few or too many")
+    magnitudes += SMALL + read_bits(np.unpackbits(np.frombuffer(plain, np.uint8)), widths)
+    _require(int(magnitudes.max(initial=0)) <= min(max_abs, 2**31 - 1), f"a code lies beyond ±{max_abs}")
+    codes[large] = np.sign(codes[large]) * magnitudes.astype(np.int32)
+    _require(int(np.abs(codes).max(initial=0)) <= max_abs, f"a code lies beyond ±{max_abs}")
+
+
+def _flatten(tensors: Sequence[Codes]) -> Codes:
+    return np.concatenate([np.zeros(0, np.int32), *(tensor.ravel() for tensor in tensors)])
+
+
+def _flatten_bases(tensors: Sequence[Codes], bases: Sequence[Codes | None]) -> Codes:
+    return _join_bases([tensor.size for tensor in tensors], bases)
+
+
+def _join_bases(sizes: Sequence[int], bases: Sequence[Codes | None]) -> Codes:
+    """Return the bases' codes, zeros where there is none; nothing if there is none at all."""
+    if all(base is None for base in bases):
+        return np.zeros(0, np.int32)
+    return _flatten(
+        [np.zeros(size, np.int32) if base is None else base for size, base in zip(sizes, bases, strict=True)]
+    )
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise DeltaError(message, op="entropy")
