@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ota_protocol.delta.format import OUTPUT, Kind, Op, Range, take
 from ota_protocol.delta.groups import Group, Treatment, group_pieces, split_large, treat
+from ota_protocol.delta.guess import guess_pieces
 from ota_protocol.delta.layout import Tensor, find_tensors
 from ota_protocol.delta.matches import Match, find_matches
 from ota_protocol.delta.pairing import FORMS, Piece, pair
@@ -91,13 +92,13 @@ def _encode(base: bytes | None, result: bytes, progress: Progress) -> bytes:
 
 def _split(base: bytes | None, result: bytes) -> _Split:
     known = base or b""
-    pairs = pair(known, _coded_tensors(known), result, _coded_tensors(result))
+    tensors = _coded_tensors(result)
+    pairs = pair(known, _coded_tensors(known), result, tensors) if tensors else guess_pieces(known, result)
     treated = [treat(known, result, part) for piece in pairs for part in split_large(piece)]
     active = [(treatment, piece) for treatment, piece in treated if treatment is not Treatment.COPY]
     passive = _between(result, [piece.span for _, piece in active])
     seeds = tuple(_seeds(passive, [piece for treatment, piece in treated if treatment is Treatment.COPY]))
-    tensors = [Range(tensor.offset, tensor.length) for tensor in _coded_tensors(known)]
-    dictionary = _between(known, tensors)
+    dictionary = _between(known, [Range(tensor.offset, tensor.length) for tensor in _coded_tensors(known)])
     if sum(part.length for part in dictionary) > BATCH_BYTES:
         dictionary = ()
     return _Split(base, result, group_pieces(active), seeds, take(result, passive), dictionary)

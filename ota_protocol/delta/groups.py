@@ -70,7 +70,9 @@ class Group:
         if self.treatment is Treatment.CODES:
             yield _op(Kind.CODES, (), codes.encode(self.form, shapes, data))
         elif self.treatment is Treatment.CHANGED_CODES:
-            for coded in codes.encode_changed(self.form, shapes, data, reference):
+            base_form = self.pieces[0].base_form
+            assert base_form is not None
+            for coded in codes.encode_changed(self.form, base_form, shapes, data, reference):
                 yield _op(Kind.CODES, ranges, coded)
         elif self.treatment is Treatment.MAGNITUDES:
             base_form = self.pieces[0].base_form
@@ -109,7 +111,7 @@ def treat(base: bytes, result: bytes, piece: Piece) -> tuple[Treatment, Piece]:
     if piece.base is not None and piece.base_form is not None:
         if piece.form is piece.base_form and cut(base, piece.base) == cut(result, piece.span):
             return Treatment.COPY, piece
-        if piece.form in _SMALL and piece.form is piece.base_form:
+        if piece.form in _SMALL and (piece.form is piece.base_form or piece.base_form.is_float):
             return Treatment.CHANGED_CODES, piece
         if _is_near(base, result, piece):
             return Treatment.MAGNITUDES, piece

@@ -80,3 +80,8 @@ def _widen(pattern: Patterns, origin: Form) -> Patterns:
     if origin is Form.FLOAT16:
         return pattern.astype(np.uint16).view(np.float16).astype(np.float32).view(np.uint32)
     return pattern << np.uint32(16) if origin is Form.BFLOAT16 else pattern
+
+
+def to_floats(data: bytes, form: Form) -> NDArray[np.float32]:
+    """Return the numbers of a float form as float32."""
+    return cast(patterns(data, form), form, Form.FLOAT32).view(np.float32)

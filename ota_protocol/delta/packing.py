@@ -33,8 +33,8 @@ _SAMPLES: Final = 4
 _SAMPLE_BYTES: Final = 1 << 13
 _PROMISE: Final = 0.99
 """What saves less than this in the sample is not tried on the whole."""
-_LZMA_TRIALS: Final = ((3, 0, 2), (0, 0, 0), (1, 0, 0), (2, 0, 2), (0, 2, 2))
-"""(lc, lp, pb): text, order-0 residuals, byte residuals, structured records, 4-byte records."""
+_LZMA_TRIALS: Final = ((3, 0, 0), (4, 0, 0), (0, 0, 0), (3, 0, 2), (0, 2, 2))
+"""(lc, lp, pb): text, long text, order-0 residuals, mixtures, 4-byte records."""
 
 
 def pack(data: bytes, dictionary: bytes = b"", *, numbers: bool = False) -> bytes:

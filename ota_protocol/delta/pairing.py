@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ota_protocol.delta.elements import SMALL_INTEGERS, Form, to_integers
 from ota_protocol.delta.format import Range
 from ota_protocol.delta.layout import Tensor
-from ota_protocol.delta.ordered import cast, patterns
+from ota_protocol.delta.ordered import to_floats
 
 _SAMPLES: Final = 512
 _ENOUGH: Final = 0.3
@@ -126,8 +126,7 @@ def _sample(data: bytes, tensor: Tensor, count: int) -> NDArray[np.float64]:
     else:
         width = form.bits // 8
         chosen = np.frombuffer(view, np.uint8).reshape(-1, width)[places].tobytes()
-        single = cast(patterns(chosen, form), form, Form.FLOAT32).view(np.float32)
-        numbers = np.nan_to_num(single.astype(np.float64), posinf=0, neginf=0)
+        numbers = np.nan_to_num(to_floats(chosen, form).astype(np.float64), posinf=0, neginf=0)
     numbers -= numbers.mean()
     return numbers / max(float(np.linalg.norm(numbers)), 1e-300)
 

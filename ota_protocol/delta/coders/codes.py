@@ -1,22 +1,29 @@
 """Owns the coder of small integers, such as quantised weights: all tensors of an op in one entropy-coded stream.
 
-Parameters: element form, mode, centre (subtracted before coding), then per tensor its rank and dimensions.
+Parameters: element form, mode, centre (subtracted before coding), element form of the base, then per tensor its rank
+and dimensions. Where the base holds floats, codes are predicted from them, and the payload begins with the length and
+the packed rates of that prediction, one a row, as float32.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ota_protocol.delta.coders import steps
 from ota_protocol.delta.coders.job import Coder, Job
 from ota_protocol.delta.elements import SMALL_INTEGERS, Form, from_integers, read_form, to_integers
 from ota_protocol.delta.entropy import decode_many, encode_many
 from ota_protocol.delta.format import Op
+from ota_protocol.delta.ordered import to_floats
+from ota_protocol.delta.packing import pack, unpack
+from ota_protocol.delta.varint import Cursor, write_unsigned
 from ota_protocol.errors import DeltaError
 
 _BYTES_AN_ELEMENT: Final = 40
@@ -29,6 +36,7 @@ _UNSIGNED: Final = frozenset({Form.UINT8, Form.UINT4})
 
 Shapes = Sequence[tuple[int, ...]]
 Integers = NDArray[np.int32]
+Floats = NDArray[np.float32]
 
 
 class Mode(IntEnum):
@@ -51,35 +59,63 @@ def encode(form: Form, shapes: Shapes, result: bytes) -> tuple[tuple[int, ...], 
     """
     values = to_integers(result, form, _count(shapes))
     centre = max(0, int(np.median(values))) if form in _UNSIGNED else 0
-    return _parameters_of(form, Mode.ALONE, centre, shapes), _encode(values - centre, shapes, None)
+    return _parameters_of(form, Mode.ALONE, centre, form, shapes), _encode(values - centre, shapes, None)
 
 
-def encode_changed(form: Form, shapes: Shapes, result: bytes, base: bytes) -> Iterator[tuple[tuple[int, ...], bytes]]:
+def encode_changed(
+    form: Form, base_form: Form, shapes: Shapes, result: bytes, base: bytes
+) -> Iterator[tuple[tuple[int, ...], bytes]]:
     """Yield parameters and payload of both ways to code integers whose counterparts are in the base.
 
     Args:
-        form: element form of result and base.
+        form, base_form: element forms of result and base.
         shapes: of the tensors, whose elements follow each other in `result` and `base`.
     """
-    values, known = to_integers(result, form, _count(shapes)), to_integers(base, form, _count(shapes))
-    centre = max(0, int(np.median(known))) if form in _UNSIGNED else 0
-    for mode, target in ((Mode.GIVEN, values - centre), (Mode.CHANGE, values - known)):
-        yield _parameters_of(form, mode, centre, shapes), _encode(target, shapes, known - centre)
+    values = to_integers(result, form, _count(shapes))
+    centre = max(0, int(np.median(values))) if form in _UNSIGNED else 0
+    head = b""
+    if base_form.is_float:
+        head, known = _fit_steps(values - centre, to_floats(base, base_form), shapes)
+    else:
+        known = to_integers(base, base_form, _count(shapes)) - centre
+    for mode, target in ((Mode.GIVEN, values - centre), (Mode.CHANGE, values - centre - known)):
+        yield _parameters_of(form, mode, centre, base_form, shapes), head + _encode(target, shapes, known)
+
+
+def _fit_steps(codes: Integers, floats: Floats, shapes: Shapes) -> tuple[bytes, Integers]:
+    """Return the rates as the payload carries them, and the predicted codes."""
+    rates = [steps.fit(own, known) for own, known in zip(_rows(codes, shapes), _rows(floats, shapes), strict=True)]
+    packed = pack(np.concatenate(rates).astype("<f4").tobytes())
+    return write_unsigned(len(packed)) + packed, _predict(floats, rates, shapes)
+
+
+def _predict(floats: Floats, rates: Sequence[Floats], shapes: Shapes) -> Integers:
+    parts = [steps.predict(part, rate).ravel() for part, rate in zip(_rows(floats, shapes), rates, strict=True)]
+    return np.concatenate(parts)
+
+
+def _rows(values: NDArray[Any], shapes: Shapes) -> list[NDArray[Any]]:
+    """Return each tensor as (rows, columns)."""
+    return [part.reshape(_n_rows(part.shape), -1) for part in _split(values, shapes)]
+
+
+def _n_rows(shape: tuple[int, ...]) -> int:
+    return shape[0] if len(shape) > 1 else 1
 
 
 def _count(shapes: Shapes) -> int:
     return sum(math.prod(shape) for shape in shapes)
 
 
-def _parameters_of(form: Form, mode: Mode, centre: int, shapes: Shapes) -> tuple[int, ...]:
-    return (form, mode, centre, *(number for shape in shapes for number in (len(shape), *shape)))
+def _parameters_of(form: Form, mode: Mode, centre: int, base_form: Form, shapes: Shapes) -> tuple[int, ...]:
+    return (form, mode, centre, base_form, *(number for shape in shapes for number in (len(shape), *shape)))
 
 
 def _encode(codes: Integers, shapes: Shapes, context: Integers | None) -> bytes:
     return encode_many(_split(codes, shapes), contexts=None if context is None else _split(context, shapes))
 
 
-def _split(values: Integers, shapes: Shapes) -> list[Integers]:
+def _split(values: NDArray[Any], shapes: Shapes) -> list[NDArray[Any]]:
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     return [part.reshape(shape) for part, shape in zip(np.split(values, ends[:-1]), shapes, strict=True)]
 
@@ -90,34 +126,61 @@ def _memory(op: Op) -> int:
 
 
 def _decode(job: Job) -> Iterator[bytes]:
-    form, mode, centre, shapes = _parameters(job.op.parameters, job.part)
-    count = sum(math.prod(shape) for shape in shapes)
-    if form.byte_length(count) != job.op.length or form not in SMALL_INTEGERS:
-        raise DeltaError(f"{count:,} elements of {form.name} do not make {job.op.length:,} bytes", op=job.part)
-    base = None
-    if mode is not Mode.ALONE:
-        if len(job.reference) != job.op.length:
-            raise DeltaError(f"{len(job.reference):,} bytes of the base for {job.op.length:,}", op=job.part)
-        base = to_integers(job.reference, form, count)
-    contexts = None if base is None else _split(base - centre, shapes)
-    tensors = decode_many(job.payload, shapes, contexts=contexts, max_abs=_MAX_CODE)
-    codes = np.concatenate([tensor.ravel() for tensor in tensors])
-    codes += base if mode is Mode.CHANGE and base is not None else centre
-    yield from_integers(codes, form)
+    given = _parameters(job.op.parameters, job.part)
+    count = _count(given.shapes)
+    if given.form.byte_length(count) != job.op.length or given.form not in SMALL_INTEGERS:
+        raise DeltaError(f"{count:,} elements of {given.form.name} do not make {job.op.length:,} bytes", op=job.part)
+    cursor = Cursor(job.payload, job.part)
+    known = None if given.mode is Mode.ALONE else _known(job, given, cursor)
+    contexts = None if known is None else _split(known, given.shapes)
+    coded = cursor.take(cursor.remaining)
+    tensors = decode_many(coded, given.shapes, contexts=contexts, max_abs=_MAX_CODE)
+    codes = np.concatenate([np.zeros(0, np.int32), *(tensor.ravel() for tensor in tensors)])
+    if given.mode is Mode.CHANGE and known is not None:
+        codes += known
+    yield from_integers(codes + np.int32(given.centre), given.form)
 
 
-def _parameters(numbers: tuple[int, ...], part: str) -> tuple[Form, Mode, int, Shapes]:
-    if len(numbers) < 4 or numbers[1] > max(Mode) or numbers[2] > 255:
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """The parameters, checked."""
+
+    form: Form
+    mode: Mode
+    centre: int
+    base_form: Form
+    shapes: Shapes
+
+
+def _known(job: Job, given: _Given, cursor: Cursor) -> Integers:
+    """Return the base's codes, less the centre: read, or predicted from floats."""
+    count = _count(given.shapes)
+    if given.base_form.byte_length(count) != len(job.reference):
+        raise DeltaError(f"{len(job.reference):,} bytes of the base for {count:,} elements", op=job.part)
+    if not given.base_form.is_float:
+        return to_integers(job.reference, given.base_form, count) - np.int32(given.centre)
+    heights = [_n_rows(shape) for shape in given.shapes]
+    packed = cursor.take(cursor.unsigned())
+    data = unpack(packed, 4 * sum(heights), job.part, memory_bytes=job.memory_bytes)
+    rates = np.split(np.frombuffer(data, "<f4"), np.cumsum(heights)[:-1])
+    return _predict(to_floats(job.reference, given.base_form), rates, given.shapes)
+
+
+def _parameters(numbers: tuple[int, ...], part: str) -> _Given:
+    if len(numbers) < 5 or numbers[1] > max(Mode) or numbers[2] > 255:
         raise DeltaError("its parameters are out of range", op=part)
-    shapes, position = [], 3
+    shapes, position = [], 4
     while position < len(numbers):
         rank = numbers[position]
         shape = numbers[position + 1 : position + 1 + rank]
-        if rank > _MAX_RANK or len(shape) < rank or max((0, *shape)) > _MAX_CODE:
+        if rank > _MAX_RANK or len(shape) < rank or not all(0 < side < _MAX_CODE for side in shape):
             raise DeltaError("a tensor's shape is out of range", op=part)
         shapes.append(shape)
         position += 1 + rank
-    return read_form(numbers[0], part), Mode(numbers[1]), numbers[2], shapes
+    base_form = read_form(numbers[3], part)
+    if not base_form.is_float and base_form not in SMALL_INTEGERS:
+        raise DeltaError(f"no way from {base_form.name} to codes", op=part)
+    return _Given(read_form(numbers[0], part), Mode(numbers[1]), numbers[2], base_form, shapes)
 
 
 CODES = Coder(_memory, _decode)
