@@ -52,7 +52,7 @@ def run(
     state: StateOption,
     frames: Annotated[Path | None, typer.Option(help="folder of pictures to infer on")] = None,
     link_class: Annotated[str | None, typer.Option(help="wifi, cellular or roaming")] = None,
-    download_on: Annotated[list[str] | None, typer.Option(help="link class that may download; repeat it")] = None,
+    download_on: Annotated[str | None, typer.Option(help="link classes that may download, with commas")] = None,
     budget_bytes: Annotated[int | None, typer.Option(help="bytes allowed per period, both ways")] = None,
     budget_period_s: Annotated[float | None, typer.Option(help="length of a budget period")] = None,
     rate_bytes_per_s: Annotated[int | None, typer.Option(help="cap on bytes per second")] = None,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LinkClass = Literal["wifi", "cellular", "roaming"]
 
@@ -19,8 +19,8 @@ class AgentSettings(BaseSettings):
     state: Path = Field(description="folder of everything the agent keeps")
     frames: Path | None = Field(default=None, description="folder of pictures to infer on, in a loop")
     link_class: LinkClass = Field(default="wifi", description="class of the network path: wifi, cellular or roaming")
-    download_on: tuple[LinkClass, ...] = Field(
-        default=("wifi", "cellular"), description="link classes on which models may be downloaded"
+    download_on: Annotated[tuple[LinkClass, ...], NoDecode] = Field(
+        default=("wifi", "cellular"), description="link classes on which models may be downloaded, with commas"
     )
     budget_bytes: int | None = Field(
         default=None, ge=1024, description="bytes allowed per period, both ways, control traffic included"
@@ -43,6 +43,11 @@ class AgentSettings(BaseSettings):
         default=3600.0, gt=0, description="rest of a release that was given up because of the link or the disk"
     )
 
+    @field_validator("download_on", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
 
 def settings_table() -> str:
     """Return the settings as a Markdown table, from the fields themselves."""
@@ -58,4 +63,4 @@ def settings_table() -> str:
 def _shown(value: object) -> str:
     if value is None:
         return "–"
-    return " ".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
