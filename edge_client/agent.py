@@ -20,8 +20,9 @@ from edge_client.parts import Parts, Work
 from edge_client.policy import check_in_interval_s, may_check_in
 from edge_client.result import Result, Step, failed
 from edge_client.runtime import load
+from edge_client.slots import NAMES
 from edge_client.steps import STEPS
-from ota_protocol.errors import MalformedError, OtaError, PeerError, StorageError
+from ota_protocol.errors import OtaError, PeerError, StorageError
 from ota_protocol.manifest import VehicleManifest
 from ota_protocol.wire import MAX_EVENTS, EventKind, Instruction
 
@@ -92,6 +93,7 @@ class Agent:
             parts.slots.roll_back()
         self._saved = replace(saved, state=state, update=None if state is State.IDLE else saved.update)
         self._load_active()
+        self._check_in_at = time.monotonic() + self._interval_s() * JITTER * parts.jitter()
         _log.info("%s: state %s", parts.vehicle, state)
 
     def turn(self) -> None:
@@ -223,13 +225,17 @@ class Agent:
     def _load_active(self) -> None:
         """Let the last model that was kept answer frames; one on trial is loaded by its step."""
         slots = self._parts.slots
-        slot = slots.previous if slots.pointer.trial else slots.active
-        if slot is None:
-            return
-        try:
-            self._parts.inference.swap(load(slot.model_path, slot.manifest_path))
-        except (PeerError, MalformedError) as error:
-            _log.error("the active model cannot be loaded: %s", error)
+        for _ in NAMES:
+            slot = slots.previous if slots.pointer.trial else slots.active
+            if slot is None:
+                return
+            try:
+                self._parts.inference.swap(load(slot.model_path, slot.manifest_path))
+                return
+            except PeerError as error:
+                _log.error("%s was kept and cannot be loaded any more: %s", slot.release.release, error)
+                if slots.pointer.trial is None:
+                    slots.leave_active()
 
 
 def _because(result: Result) -> str:

@@ -83,6 +83,7 @@ class Inference(threading.Thread):
         self._trial = TrialCount()
         self._predictions: deque[Prediction] = deque(maxlen=KEPT_PREDICTIONS)
         self._warned: set[str] = set()
+        self._busy_since_s: float | None = None
 
     @property
     def count(self) -> FrameCount:
@@ -106,6 +107,12 @@ class Inference(threading.Thread):
     def model(self) -> LoadedModel | None:
         """The model that answers."""
         return self._line.model
+
+    def cancel_after(self, limit_s: float) -> None:
+        """End the work on a frame that has taken longer than `limit_s`: its model fails on it."""
+        line, since = self._line, self._busy_since_s
+        if line.model is not None and since is not None and time.monotonic() - since > limit_s:
+            line.model.cancel()
 
     def swap(self, model: LoadedModel | None, *, fallback: LoadedModel | None = None, on_trial: bool = False) -> None:
         """Let `model` answer from the next frame on; starts the count of a trial anew."""
@@ -131,11 +138,14 @@ class Inference(threading.Thread):
         except MalformedError as error:
             self._skip(path, error)
             return
+        self._busy_since_s = time.monotonic()
         try:
             self._record(line, line.model.predict(pixels, path.name))
         except SelfTestError as error:
             self._record_failure(line, error)
             self._answer_otherwise(line, path)
+        finally:
+            self._busy_since_s = None
 
     def _answer_otherwise(self, line: _Line, path: Path) -> None:
         """Answer a frame that the model failed on by the model before it."""

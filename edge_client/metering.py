@@ -134,10 +134,11 @@ class MeteredTransport(httpx.HTTPTransport):
     """httpx's own transport over metered sockets; at most one connection, kept alive between requests."""
 
     def __init__(self, backend: httpcore.NetworkBackend) -> None:
-        super().__init__(trust_env=False)
+        context = httpx.create_ssl_context(trust_env=False)
+        super().__init__(verify=context, trust_env=False)
         # httpx offers no argument for httpcore's network backend, so its pool is replaced by one that has it.
         self._pool = httpcore.ConnectionPool(
-            ssl_context=ssl.create_default_context(),
+            ssl_context=context,
             max_connections=1,
             keepalive_expiry=30.0,
             network_backend=backend,

@@ -60,6 +60,7 @@ class LoadedModel:
         except Exception as error:
             raise SelfTestError(f"onnxruntime does not load {manifest.release}: {_first_line(error)}") from error
         self._input = manifest.inputs[0].name
+        self._run_options = ort.RunOptions()
         _require_same_names([each.name for each in self._session.get_inputs()], manifest.inputs, "inputs")
         _require_same_names([each.name for each in self._session.get_outputs()], manifest.outputs, "outputs")
 
@@ -74,13 +75,18 @@ class LoadedModel:
         """
         tensor = self.manifest.preprocessing.tensor(pixels)
         try:
-            answer = self._session.run([self.manifest.outputs[0].name], {self._input: tensor})[0]
+            outputs = [self.manifest.outputs[0].name]
+            answer = self._session.run(outputs, {self._input: tensor}, self._run_options)[0]
         except Exception as error:
             raise SelfTestError(f"{self.manifest.release} fails on a frame: {_first_line(error)}") from error
         flat = np.asarray(answer, np.float32).reshape(-1)
         if flat.size != len(self.manifest.labels) or not np.isfinite(flat).all():
             raise SelfTestError(f"{self.manifest.release} answers with {flat.size} numbers, or not with finite ones")
         return flat
+
+    def cancel(self) -> None:
+        """Let a run that goes on in another thread end with an error, and every later one too."""
+        self._run_options.terminate = True
 
     def predict(self, pixels: NDArray[np.uint8], frame: str) -> Prediction:
         """Return the most probable class of a frame."""
@@ -124,7 +130,8 @@ def self_test_in_child(timeout_s: float) -> SelfTest:
     """
 
     def self_test(model_path: Path, manifest_path: Path) -> None:
-        command = [sys.executable, "-m", "edge_client.selftest", str(model_path), str(manifest_path)]
+        limit = str(int(timeout_s) + 1)
+        command = [sys.executable, "-m", "edge_client.selftest", str(model_path), str(manifest_path), limit]
         try:
             # The command is our own interpreter and module, with paths of our own slots.
             done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)  # noqa: S603

@@ -1,8 +1,9 @@
-"""Owns the child process of a self-test: `python -m edge_client.selftest MODEL MANIFEST`; one line and exit status."""
+"""Owns the child process of a self-test: `python -m edge_client.selftest MODEL MANIFEST SECONDS`."""
 
 from __future__ import annotations
 
 import resource
+import signal
 import sys
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,8 @@ MEMORY_BYTES: Final = 4 << 30
 
 def main() -> int:
     """Load the model and compare every golden sample; return the exit status."""
+    # An agent that is killed cannot stop its child: after the time limit the kernel does.
+    signal.alarm(int(sys.argv[3]))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     model_path, manifest_path = map(Path, sys.argv[1:3])
     try:

@@ -172,10 +172,14 @@ class Slots:
             _log.error("slot %s (release %s) is damaged and is emptied", slot.name, slot.release.release)
             self._disk.remove(slot.folder / "slot.json")
         if self.pointer.active is not None and self.active is None:
-            other = self.inactive()
-            good = other.name if other and self._may_run(other) else None
-            self._write_pointer(self.pointer.model_copy(update={"active": good, "trial": None}))
+            self.leave_active()
         return damaged
+
+    def leave_active(self) -> None:
+        """Turn away from an active slot that cannot run, to the other one if that was in use before."""
+        other = self.inactive()
+        good = other.name if other and self._may_run(other) else None
+        self._write_pointer(self.pointer.model_copy(update={"active": good, "trial": None}))
 
     def _may_run(self, slot: Slot) -> bool:
         """Whether an inactive slot was in use before: one that is only staged was never on trial."""

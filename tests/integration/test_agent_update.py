@@ -8,9 +8,18 @@ import pytest
 
 from edge_client.machine import State
 from edge_client.runtime import self_test_in_child
+from ota_protocol.digest import sha256_hex
+from ota_protocol.manifest import ModelManifest
 from ota_protocol.wire import EventKind
 from tests.support.agent_fake import Driver, driving, enrolled
-from tests.support.model_fake import TinyRelease, fine_tuned, tiny_release, wrong_release
+from tests.support.model_fake import (
+    TinyRelease,
+    endless_artifact,
+    fine_tuned,
+    manifest_for,
+    tiny_release,
+    wrong_release,
+)
 from tests.support.registry_fake import FakeRegistry, Reply, Request
 
 FIRST = tiny_release("1.0.0", 1, hidden=400)
@@ -267,6 +276,39 @@ def test_crash_loop_in_the_trial_is_rolled_back(state: Path, registry: FakeRegis
     with driving(state, registry) as driver:
         assert driver.confirmed == "1.0.0"
         assert "started 4 times" in driver.parts.journal.history()[-1].reason
+
+
+def test_model_that_hangs_in_its_trial_is_cancelled_and_rolled_back(state: Path, registry: FakeRegistry) -> None:
+    artifact = endless_artifact()
+    golden = ModelManifest.from_bytes(FIRST.manifest).golden_samples[0]
+    manifest = manifest_for(artifact, "tiny", "2.0.0", golden=golden)
+    registry.publish(TinyRelease("tiny", "2.0.0", 2, artifact, manifest.to_bytes()))
+    with driving(state, registry, self_test=lambda *_: None, self_test_timeout_s=0.5) as driver:
+        driver.until_runs("1.0.0")
+        registry.assign("2.0.0", "second")
+        driver.until(lambda _: EventKind.ROLLED_BACK in registry.kinds())
+        served = driver.parts.inference.count.served
+        driver.until(lambda each: each.parts.inference.count.served > served + 5)
+        assert driver.confirmed == "1.0.0"
+        assert driver.parts.inference.count.lost == 0
+
+
+def test_kept_model_that_no_longer_loads_gives_way_to_the_one_before(state: Path, registry: FakeRegistry) -> None:
+    with driving(state, registry) as driver:
+        driver.until_runs("1.0.0")
+        registry.publish(SECOND)
+        registry.assign("1.1.0", "second")
+        driver.until_runs("1.1.0")
+        slot = driver.parts.slots.active
+        assert slot is not None
+        broken = slot.release.model_copy(update={"artifact": sha256_hex(b"no model")})
+        slot.model_path.unlink()
+        slot.model_path.write_bytes(b"no model")
+        (slot.folder / "slot.json").write_text(broken.model_dump_json())
+    registry.assign(None)
+    with driving(state, registry) as driver:
+        assert driver.confirmed == "1.0.0"
+        driver.until(lambda each: len(each.parts.inference.predictions) > 3)
 
 
 def test_trial_without_frames_ends(state: Path, registry: FakeRegistry, tmp_path: Path) -> None:
