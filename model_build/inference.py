@@ -43,6 +43,20 @@ class Session:
             lambda: onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), "does not load"
         )
 
+    @property
+    def classes(self) -> int:
+        """Classes that the model tells apart.
+
+        Raises:
+            MalformedError: its first output is no list of probabilities.
+        """
+        shape = self._session.get_outputs()[0].shape
+        if len(shape) != 2 or not isinstance(shape[1], int):
+            raise MalformedError(
+                f"the ONNX file gives {shape}, not (N, classes)", remedy="give a classifier of pictures"
+            )
+        return shape[1]
+
     def run(self, images: NDArray[np.float32], names: Sequence[str]) -> list[NDArray[np.float32]]:
         """Return the tensors `names` for a batch of preprocessed pictures.
 

@@ -16,8 +16,8 @@ from model_build.commands.progress import progress_bars
 from model_build.evaluate import Evaluation
 from model_build.evaluate import evaluate as evaluate_model
 from model_build.export import to_onnx
+from model_build.inference import Session
 from model_build.pictures import LABELS_FILE, list_labelled, list_pictures
-from model_build.squeezenet import CLASSES
 from model_build.weights.source import load
 from ota_protocol.errors import RequestError
 from ota_protocol.manifest import Preprocessing
@@ -59,7 +59,8 @@ def _model(path: Path, preprocessing: Preprocessing) -> tuple[bytes, Preprocessi
         return release_folder.read_artifact(path, manifest), manifest.preprocessing, len(manifest.labels)
     if not path.is_file() or path.stat().st_size > MAX_ONNX_BYTES:
         raise RequestError(f"there is no ONNX file {path}", remedy="give a folder that export wrote, or an ONNX file")
-    return path.read_bytes(), preprocessing, CLASSES
+    onnx = path.read_bytes()
+    return onnx, preprocessing, Session(onnx).classes
 
 
 def _tell(found: Evaluation) -> None:

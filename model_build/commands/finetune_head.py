@@ -62,5 +62,6 @@ def _tell(taught: Taught, classes: np.ndarray[tuple[int], np.dtype[np.int64]], o
     for index in np.unique(classes):
         shown = classes == index
         before, after = taught.before[shown].mean(), taught.after[shown].mean()
-        console.print(f"class {index}: {before:.3f} → {after:.3f} on {shown.sum()} pictures")
+        pictures = "1 picture" if shown.sum() == 1 else f"{shown.sum()} pictures"
+        console.print(f"class {index}: {before:.3f} → {after:.3f} on {pictures}")
     console.print(f"{taught.steps} steps moved {taught.rows} classes; weights in {out}")

@@ -14,6 +14,7 @@ import pytest
 from model_build.__main__ import main
 from model_build.export import to_onnx
 from model_build.network import FloatLayer
+from model_build.squeezenet import squeezenet_1_1
 from model_build.weights import npz
 from model_build.weights.source import load
 from ota_protocol.digest import sha256_hex
@@ -192,6 +193,14 @@ def test_evaluating_what_is_no_model_is_one_line(
     assert code == (2 if content is None else 3)
     assert "ota-build: " in err
     assert "Traceback" not in err
+
+
+def test_labels_are_those_of_the_model_that_is_evaluated(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "m.onnx").write_bytes(to_onnx(random_network(squeezenet_1_1().with_classes(600))))
+    code, _, err = run(capsys, "evaluate", tmp_path / "m.onnx", "--pictures", pictures)
+    assert (code, "'967' is no class; give an index from 0 to 599" in err) == (2, True)
 
 
 def test_a_corrupt_picture_is_named(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
