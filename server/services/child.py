@@ -55,7 +55,7 @@ class Children:
         if child.returncode != 0 or len(stdout) > MAX_ANSWER_BYTES:
             ending = _ending(child.returncode, stderr)
             raise CheckFailedError(f"{what} ended {ending}", remedy="check the file on your own machine")
-        return _answer(stdout)
+        return _answer(stdout, what)
 
     def stop(self) -> None:
         """Kill what runs, and start nothing more."""
@@ -82,8 +82,11 @@ class Children:
             raise StoppingError("the registry is stopping", remedy="try again when it is back")
 
 
-def _answer(stdout: bytes) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(stdout)
+def _answer(stdout: bytes, what: str) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = json.loads(stdout)
+    except ValueError as error:
+        raise CheckFailedError(f"{what} gave no answer", remedy="check the file on your own machine") from error
     if "refused" in answer:
         raise CheckFailedError(str(answer["refused"]), remedy=str(answer.get("remedy", "")))
     return answer
