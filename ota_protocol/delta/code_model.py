@@ -136,7 +136,7 @@ class CodeModel:
         tables = (contexts.fine, contexts.width * near + steps, contexts.coarse * near + steps)
         is_nonzero = self._ask(self._nonzero, tables, ends, None if truth is None else truth != 0)
         magnitudes = is_nonzero.astype(np.int32)
-        chosen = np.flatnonzero(is_nonzero)
+        chosen = is_nonzero.nonzero()[0]
         left = contexts.take(chosen)
         ends = np.searchsorted(chosen, ends).tolist()
         tables = (left.fine, left.width * _SIDES + left.mean, left.coarse * _SIDES + left.mean)
@@ -151,7 +151,7 @@ class CodeModel:
         last = 2 * left.coarse + is_negative
         for least, decision in enumerate(self._beyond, start=1):
             is_beyond = self._ask(decision, tables, ends, None if truth is None else np.abs(truth[chosen]) > least)
-            kept = np.flatnonzero(is_beyond)
+            kept = is_beyond.nonzero()[0]
             chosen = chosen[kept]
             magnitudes[chosen] += 1
             ends = np.searchsorted(kept, ends).tolist()

@@ -37,8 +37,10 @@ _HEAD_BYTES: Final = 3
 _MAX_LANES_LOG: Final = 10
 _BITS_A_LANE: Final = 2500
 """Fewer lanes cost fewer bytes and more time; a lane's end costs four bits or so."""
-_CODES_A_LANE_LOG: Final = 14
-"""A lane has at most 2**14 codes, so that low-entropy payloads do not take for ever."""
+_CODES_A_LANE: Final = 256
+_SURE_LANES: Final = 16
+_CODES_A_SURE_LANE: Final = 1 << 14
+"""Lanes by the number of codes alone, so that what has few bits a code does not take for ever."""
 _MAX_RETIRE_STEPS: Final = 255
 _MAX_PARAMETER: Final = 127
 
@@ -103,7 +105,8 @@ def decode_stream(
 def _choose_lanes(step_bits: NDArray[np.float64], count: int) -> tuple[int, int]:
     """Return log₂ of the lanes, and how many steps before the end they can retire."""
     wished = round(math.log2(max(1.0, float(step_bits.sum()) / _BITS_A_LANE)))
-    lanes_log = min(max(wished, (count >> _CODES_A_LANE_LOG).bit_length()), _MAX_LANES_LOG)
+    sure = max(min(count // _CODES_A_LANE, _SURE_LANES), count // _CODES_A_SURE_LANE)
+    lanes_log = min(max(wished, sure.bit_length()), _MAX_LANES_LOG)
     lanes = 1 << lanes_log
     if lanes <= LAST_LANES:
         return lanes_log, 0

@@ -81,8 +81,8 @@ def classify(layer: Index, width: Whole, layer_quarter: NDArray[np.int32], mean:
         has_base: the mean is a base's code.
     """
     quarter = quarter_octaves(width)
-    relative = np.clip(quarter - layer_quarter + RELATIVES // 2, 0, RELATIVES - 1)
-    step = np.clip(quarter - _NARROWEST, 0, WIDTHS - 1)
+    relative = np.minimum(np.maximum(quarter - (layer_quarter - RELATIVES // 2), 0), RELATIVES - 1)
+    step = np.minimum(np.maximum(quarter - _NARROWEST, 0), WIDTHS - 1)
     return Contexts(
         layer * RELATIVES + relative,
         (step + WIDTHS if has_base else step).astype(np.intp),
@@ -93,13 +93,12 @@ def classify(layer: Index, width: Whole, layer_quarter: NDArray[np.int32], mean:
 
 def mean_step(mean: Whole) -> Index:
     """Return the step of each expected mean, given in 1 / MEAN_SCALE."""
-    place = np.clip(mean, -_MEAN_REACH, _MEAN_REACH) + _MEAN_REACH
-    return _mean_table()[place.astype(np.intp)]
+    return _mean_table().take((mean + _MEAN_REACH).astype(np.intp), mode="clip")
 
 
 def base_step(base: NDArray[np.int32]) -> Index:
     """Return the step that stands for each base's code."""
-    return np.clip(base, -MEAN_STEPS, MEAN_STEPS).astype(np.intp) + MEAN_STEPS
+    return np.minimum(np.maximum(base, -MEAN_STEPS), MEAN_STEPS).astype(np.intp) + MEAN_STEPS
 
 
 @cache

@@ -14,7 +14,7 @@ from ota_protocol.delta.groups import Group, Treatment, group_pieces, split_larg
 from ota_protocol.delta.guess import guess_pieces
 from ota_protocol.delta.layout import Tensor, find_tensors
 from ota_protocol.delta.matches import Match, find_matches
-from ota_protocol.delta.pairing import FORMS, Piece, pair
+from ota_protocol.delta.pairing import Piece, form_of, pair
 from ota_protocol.delta.passive import BATCH_BYTES, FIRST_FREE_POOL, Memo, Passive, Stretch, exact, inexact
 from ota_protocol.delta.program import Program
 
@@ -105,11 +105,7 @@ def _split(base: bytes | None, result: bytes) -> _Split:
 
 
 def _coded_tensors(data: bytes) -> tuple[Tensor, ...]:
-    return tuple(
-        tensor
-        for tensor in find_tensors(data)
-        if tensor.length >= _MIN_BYTES and tensor.data_type in FORMS and not tensor.varints
-    )
+    return tuple(tensor for tensor in find_tensors(data) if tensor.length >= _MIN_BYTES and form_of(tensor) is not None)
 
 
 def _between(data: bytes, spans: Sequence[Range]) -> tuple[Range, ...]:

@@ -59,6 +59,10 @@ class Range:
     length: int
 
 
+_MOVES: Final[dict[int, int]] = {Kind.COPY: 0, Kind.EMIT: 1}
+"""Kinds without a payload, and their number of parameters."""
+
+
 def take(data: bytes, ranges: Sequence[Range]) -> bytes:
     """Return the bytes of the ranges, one after the other."""
     return b"".join(data[part.offset : part.offset + part.length] for part in ranges)
@@ -131,18 +135,26 @@ def write_delta(
 
 
 def _write_program(ops: Sequence[Op]) -> bytes:
+    """Return the program field by field, not op by op: equal things lie together, which packs best."""
     out = bytearray(write_unsigned(len(ops)))
-    position = 0
-    for op in ops:
-        for value in (op.kind, op.destination, op.length, len(op.ranges)):
-            out += write_unsigned(value)
-        for part in op.ranges:
-            out += write_signed(part.offset - position) + write_unsigned(part.length)
-            position = part.offset + part.length
-        out += write_unsigned(len(op.parameters))
-        for value in op.parameters:
-            out += write_unsigned(value)
-        out += write_unsigned(op.payload_length)
+    coded = [op for op in ops if op.kind not in _MOVES]
+    ranges = [part for op in ops for part in op.ranges]
+    ends = [0, *(part.offset + part.length for part in ranges)]
+    for value in (
+        *(op.kind for op in ops),
+        *(op.destination for op in ops),
+        *(len(op.ranges) for op in ops if op.kind != Kind.EMIT),
+        *(len(op.parameters) for op in coded),
+        *(number for op in ops for number in op.parameters),
+        *(op.payload_length for op in coded),
+    ):
+        out += write_unsigned(value)
+    for value in (
+        *(op.length for op in ops if op.kind != Kind.COPY),
+        *(part.offset - end for part, end in zip(ranges, ends, strict=False)),
+        *(part.length for part in ranges),
+    ):
+        out += write_signed(value)
     return bytes(out)
 
 
@@ -207,44 +219,64 @@ def _read_program(cursor: Cursor, header: DeltaHeader, limits: Limits) -> list[O
     count = cursor.unsigned()
     if count > limits.ops:
         raise DeltaError(f"{count:,} ops are above the limit of {limits.ops:,}", op="program")
-    ops: list[Op] = []
-    position, ranges_left = 0, limits.ranges
-    for index in range(count):
-        kind, destination, length, n_ranges = (cursor.unsigned() for _ in range(4))
-        if n_ranges > ranges_left:
-            raise DeltaError(f"more than {limits.ranges:,} ranges", op=name_op(index, kind))
-        ranges_left -= n_ranges
-        ranges, position = _read_ranges(cursor, n_ranges, position, header.base_length, name_op(index, kind))
-        parameters = tuple(cursor.unsigned() for _ in range(_bounded(cursor, name_op(index, kind))))
-        ops.append(Op(kind, length, destination, ranges, parameters, cursor.unsigned()))
+    kinds = [cursor.unsigned() for _ in range(count)]
+    destinations = [cursor.unsigned() for _ in kinds]
+    n_ranges = [0 if kind == Kind.EMIT else cursor.unsigned() for kind in kinds]
+    n_parameters = [_MOVES.get(kind, -1) for kind in kinds]
+    n_parameters = [cursor.unsigned() if number < 0 else number for number in n_parameters]
+    _check_counts(kinds, n_ranges, n_parameters, cursor, limits)
+    parameters = [tuple(cursor.unsigned() for _ in range(number)) for number in n_parameters]
+    payloads = [0 if kind in _MOVES else cursor.unsigned() for kind in kinds]
+    lengths = [None if kind == Kind.COPY else cursor.signed() for kind in kinds]
+    ranges = _read_ranges(cursor, kinds, n_ranges, header.base_length)
     if cursor.remaining:
         raise DeltaError(f"{cursor.remaining} bytes follow its last op", op="program")
-    return ops
+    made = [sum(p.length for p in own) if n is None else n for n, own in zip(lengths, ranges, strict=True)]
+    fields = zip(kinds, made, destinations, ranges, parameters, payloads, strict=True)
+    return [Op(*field) for field in fields]
+
+
+def _check_counts(
+    kinds: Sequence[int], n_ranges: Sequence[int], n_parameters: Sequence[int], cursor: Cursor, limits: Limits
+) -> None:
+    """A count of integers that follow cannot be larger than the bytes that follow."""
+    ranges_left, bytes_left = limits.ranges, cursor.remaining
+    for index, (kind, own_ranges, own_parameters) in enumerate(zip(kinds, n_ranges, n_parameters, strict=True)):
+        ranges_left -= own_ranges
+        bytes_left -= 2 * own_ranges + own_parameters
+        if ranges_left < 0 or bytes_left < 0:
+            part = name_op(index, kind)
+            raise DeltaError(f"it has {own_ranges:,} ranges and {own_parameters:,} parameters, too many", op=part)
 
 
 def _read_ranges(
-    cursor: Cursor, count: int, position: int, base_length: int, part: str
-) -> tuple[tuple[Range, ...], int]:
-    ranges = []
-    for _ in range(count):
-        offset = position + cursor.signed()
-        length = cursor.unsigned()
-        position = offset + length
-        if offset < 0 or position > base_length:
-            raise DeltaError(f"bytes {offset:,} to {position:,} lie outside the base of {base_length:,}", op=part)
-        ranges.append(Range(offset, length))
-    return tuple(ranges), position
-
-
-def _bounded(cursor: Cursor, part: str) -> int:
-    """A count of integers that follow can not be larger than the bytes that follow."""
-    count = cursor.unsigned()
-    if count > cursor.remaining:
-        raise DeltaError(f"{count:,} parameters in {cursor.remaining:,} bytes", op=part)
-    return count
+    cursor: Cursor, kinds: Sequence[int], counts: Sequence[int], base_length: int
+) -> list[tuple[Range, ...]]:
+    total = sum(counts)
+    gaps = [cursor.signed() for _ in range(total)]
+    lengths = [cursor.signed() for _ in range(total)]
+    ranges: list[tuple[Range, ...]] = []
+    position = done = 0
+    for index, (kind, count) in enumerate(zip(kinds, counts, strict=True)):
+        own = []
+        for gap, length in zip(gaps[done : done + count], lengths[done : done + count], strict=True):
+            offset = position + gap
+            position = offset + length
+            if offset < 0 or length < 0 or position > base_length:
+                raise DeltaError(
+                    f"bytes {offset:,} to {position:,} lie outside the base of {base_length:,}",
+                    op=name_op(index, kind),
+                )
+            own.append(Range(offset, length))
+        ranges.append(tuple(own))
+        done += count
+    return ranges
 
 
 def _check_lengths(header: DeltaHeader, ops: Sequence[Op], delta_length: int) -> None:
+    for index, op in enumerate(ops):
+        if op.length < 0:
+            raise DeltaError("its length is negative", op=name_op(index, op.kind))
     produced = sum(op.length for op in ops if op.destination == OUTPUT)
     if produced != header.result_length:
         raise DeltaError(f"the ops make {produced:,} bytes, the header says {header.result_length:,}", op="program")

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from ota_protocol.delta.coders import codes, magnitudes, palette, planes
-from ota_protocol.delta.elements import Form
+from ota_protocol.delta.elements import SMALL_INTEGERS, Form
 from ota_protocol.delta.format import OUTPUT, Kind, Op, Range
 from ota_protocol.delta.ordered import FORMS as ORDERED
 from ota_protocol.delta.ordered import cast, patterns
@@ -23,7 +23,7 @@ from ota_protocol.delta.pairing import Piece
 
 MAX_ELEMENTS: Final = 3 << 19
 """Elements in one group: a whole SqueezeNet, and some 20 MB to decode."""
-_SMALL: Final = frozenset({Form.INT8, Form.UINT8, Form.INT4, Form.UINT4})
+_SMALL: Final = SMALL_INTEGERS - {Form.INT16, Form.INT32}
 _FEW_BYTES: Final = 1 << 14
 """Below this, tables weigh as much as what they save, so that everything is tried."""
 _SAMPLES: Final = 1 << 14
@@ -111,7 +111,7 @@ def treat(base: bytes, result: bytes, piece: Piece) -> tuple[Treatment, Piece]:
     if piece.base is not None and piece.base_form is not None:
         if piece.form is piece.base_form and cut(base, piece.base) == cut(result, piece.span):
             return Treatment.COPY, piece
-        if piece.form in _SMALL and (piece.form is piece.base_form or piece.base_form.is_float):
+        if piece.form in _SMALL and (piece.base_form in _SMALL or piece.base_form.is_float):
             return Treatment.CHANGED_CODES, piece
         if _is_near(base, result, piece):
             return Treatment.MAGNITUDES, piece
@@ -135,7 +135,7 @@ def _is_near(base: bytes, result: bytes, piece: Piece) -> bool:
 def split_large(piece: Piece) -> Iterator[Piece]:
     """Yield a piece in parts of at most `MAX_ELEMENTS`, whole rows where they fit."""
     rows, columns = piece.sides
-    if piece.count <= MAX_ELEMENTS or piece.form.bits < 8:
+    if piece.count <= MAX_ELEMENTS or piece.form.bits < 8 or Form.INT8_VARINTS in (piece.form, piece.base_form):
         yield piece
         return
     if columns > MAX_ELEMENTS or rows == 1:

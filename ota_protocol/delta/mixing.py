@@ -36,7 +36,7 @@ class Decision:
     def __init__(self, sizes: Sequence[int], groups: int) -> None:
         """Prepare a table of each of `sizes` contexts, and mixing weights for each of `groups` groups of lanes."""
         self._counts = [np.full(2 * size, float(_PRIOR)) for size in sizes]
-        self._weights = np.full((groups, len(sizes)), _FIRST_WEIGHT, np.int64)
+        self._weights = [[_FIRST_WEIGHT] * len(sizes) for _ in range(groups)]
         self._odds = [np.zeros(size) for size in sizes]
         self._seen: list[tuple[Sequence[Index], Flags]] = []
 
@@ -48,7 +48,7 @@ class Decision:
         for number, (counts, odds) in enumerate(zip(self._counts, self._odds, strict=True)):
             places = 2 * np.concatenate([contexts[number] for contexts, _ in self._seen]) + flags
             found = np.bincount(places, minlength=counts.size)
-            touched = np.flatnonzero(found)
+            touched = found.nonzero()[0]
             counts[touched] += _COUNT * found[touched]
             pairs = touched >> 1
             odds[pairs] = log2_units(counts[2 * pairs + 1]) - log2_units(counts[2 * pairs])
@@ -67,8 +67,9 @@ class Decision:
             odds.take(context, out=row, mode="clip")
         mixed = np.empty(count)
         first = 0
-        for weights, end in zip(self._weights * (1 / _WEIGHT_UNIT), ends, strict=True):
-            np.dot(weights, inputs[:, first:end], out=mixed[first:end])
+        for weights, end in zip(np.array(self._weights) * (1 / _WEIGHT_UNIT), ends, strict=True):
+            if end > first:
+                np.dot(weights, inputs[:, first:end], out=mixed[first:end])
             first = end
         mixed += ODDS_LIMIT
         chances = chance_table().take(mixed.astype(np.intp), mode="clip")
@@ -83,7 +84,11 @@ class Decision:
         first = 0
         for group, end in enumerate(ends):
             if end > first:
-                gradient = np.dot(inputs[:, first:end], errors[first:end]).astype(np.int64)
-                self._weights[group] += gradient * _LEARNING_RATE // (isqrt(end - first + 1) << 20)
+                gradient = np.dot(inputs[:, first:end], errors[first:end]).tolist()
+                divisor = isqrt(end - first + 1) << 20
+                self._weights[group] = [
+                    weight + int(slope) * _LEARNING_RATE // divisor
+                    for weight, slope in zip(self._weights[group], gradient, strict=True)
+                ]
             first = end
         self._seen.append((contexts, flags))

@@ -26,9 +26,10 @@ _ENOUGH: Final = 0.3
 """Least correlation of counterparts; tensors of unrelated trainings stay below 0.2 on 512 samples."""
 _NAME_BONUS: Final = 0.05
 _FEW: Final = 24
-"""Below this number of elements correlation means little."""
+"""Below this number of elements only a correlation above `_SURE` means something."""
+_SURE: Final = 0.95
 
-FORMS: Final = {
+_FORMS: Final = {
     1: Form.FLOAT32,
     2: Form.UINT8,
     3: Form.INT8,
@@ -40,6 +41,18 @@ FORMS: Final = {
     22: Form.INT4,
 }
 """onnx.TensorProto.DataType → element form, of the types that have coders of their own."""
+_VARINT_FORMS: Final = {2: Form.UINT8_VARINTS, 3: Form.INT8_VARINTS}
+
+
+def form_of(tensor: Tensor) -> Form | None:
+    """Return the element form of a tensor that has coders of its own."""
+    return (_VARINT_FORMS if tensor.varints else _FORMS).get(tensor.data_type)
+
+
+def _form(tensor: Tensor) -> Form:
+    form = form_of(tensor)
+    assert form is not None
+    return form
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,7 @@ def pair(
     base: bytes, base_tensors: Sequence[Tensor], result: bytes, result_tensors: Sequence[Tensor]
 ) -> tuple[Piece, ...]:
     """Return the result's tensors in file order, each with its counterpart where there is one."""
-    known = [_Sampled(base, tensor) for tensor in base_tensors if tensor.data_type in FORMS]
+    known = [_Sampled(base, tensor) for tensor in base_tensors]
     by_count: dict[int, list[_Sampled]] = defaultdict(list)
     by_row: dict[tuple[int, ...], list[_Sampled]] = defaultdict(list)
     for sampled in known:
@@ -89,10 +102,10 @@ def pair(
 def _piece(tensor: Tensor, twin: Tensor) -> Piece:
     return Piece(
         Range(tensor.offset, tensor.length),
-        FORMS[tensor.data_type],
+        _form(tensor),
         tensor.shape,
         Range(twin.offset, twin.length),
-        FORMS[twin.data_type],
+        _form(twin),
     )
 
 
@@ -111,14 +124,15 @@ class _Sampled:
 
     def _score(self, other: _Sampled) -> float:
         same_name = bool(self.tensor.name) and self.tensor.name == other.tensor.name
+        alike = float(self.sample @ other.sample)
         if self.tensor.count < _FEW:
-            return 1.0 if same_name else 0.0
-        return float(self.sample @ other.sample) + _NAME_BONUS * same_name
+            return 1.0 + alike if same_name else alike * (alike > _SURE)
+        return alike + _NAME_BONUS * same_name
 
 
 def _sample(data: bytes, tensor: Tensor, count: int) -> NDArray[np.float64]:
     """Return numbers from places that depend on `count` alone, centred and of length 1."""
-    form = FORMS[tensor.data_type]
+    form = _form(tensor)
     places = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).astype(np.int64))
     view = memoryview(data)[tensor.offset : tensor.offset + tensor.length]
     if form in SMALL_INTEGERS:
@@ -134,12 +148,17 @@ def _sample(data: bytes, tensor: Tensor, count: int) -> NDArray[np.float64]:
 def _by_rows(result: bytes, wanted: _Sampled, base: bytes, candidates: Sequence[_Sampled]) -> list[Piece]:
     """Return the tensor as one piece without a counterpart, or as rows with one and rows without."""
     tensor = wanted.tensor
-    form = FORMS[tensor.data_type]
+    form = _form(tensor)
     alone = Piece(Range(tensor.offset, tensor.length), form, tensor.shape)
     for other in candidates:
         rows = min(tensor.shape[0], other.tensor.shape[0])
         row_bytes = tensor.length // tensor.shape[0] if tensor.shape[0] else 0
-        if other.tensor.data_type != tensor.data_type or rows < 2 or row_bytes * tensor.shape[0] != tensor.length:
+        if (
+            _form(other.tensor) is not form
+            or form.is_varints
+            or rows < 2
+            or row_bytes * tensor.shape[0] != tensor.length
+        ):
             continue
         shared = rows * math.prod(tensor.shape[1:])
         if _Sampled(result, tensor, shared).best([_Sampled(base, other.tensor, shared)]) is None:

@@ -26,6 +26,8 @@ BATCH_BYTES: Final = 8 << 20
 """Text that is packed at once: more would pack a little better and cost the vehicle as much memory."""
 _MIN_COPY: Final = 32
 """An op costs some eight bytes, packed; shorter stretches are left to the text's dictionary."""
+_BYTES_A_RANGE: Final = 2
+"""What a range of the dictionary costs in the packed program."""
 _MIN_PLAIN_COPY: Final = 1 << 12
 """Within a stretch with differences, equal bytes of at least this length are copied instead."""
 
@@ -150,7 +152,7 @@ class Passive:
         data = b"".join(self._text[part.text : part.text + part.length] for part in batch)
         if data not in self._memo:
             forms = _packed(data, self._base, self._dictionary)
-            self._memo[data] = min(forms, key=lambda form: len(form[0]))
+            self._memo[data] = min(forms, key=lambda form: len(form[0]) + _BYTES_A_RANGE * len(form[1]))
         payload, ranges = self._memo[data]
         return Op(Kind.INSERT, len(data), TEXT_POOL, ranges), payload
 

@@ -107,7 +107,7 @@ class LaneEncoder:
             for first in range((starts.size - 1) // states.size * states.size, -1, -states.size):
                 frequency = frequencies[first : first + states.size].astype(np.uint64)
                 active = states[: frequency.size]
-                full = np.flatnonzero(active >= frequency << emit_shift)
+                full = (active >= frequency << emit_shift).nonzero()[0]
                 emitted.append(active[full].astype(np.uint16))
                 active[full] >>= np.uint64(_WORD_BITS)
                 quotient = active // frequency
@@ -230,7 +230,7 @@ class LaneDecoder:
 
     def _refill(self, active: U32) -> None:
         """Let the first lanes that ran low take their next word."""
-        low = np.flatnonzero(active < self._low)
+        low = (active < self._low).nonzero()[0]
         end = self._next + low.size
         if end > self._words.size:
             raise DeltaError("coded data ended early", op="entropy")

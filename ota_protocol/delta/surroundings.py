@@ -75,7 +75,7 @@ class Surroundings:
     @staticmethod
     def _add(table: NDArray[np.int64], index: NDArray[np.intp], codes: NDArray[np.int32]) -> None:
         magnitudes = np.minimum(np.abs(codes), ENERGY_LIMIT)
-        clipped = np.clip(codes, -MEAN_LIMIT, MEAN_LIMIT)
+        clipped = np.minimum(np.maximum(codes, -MEAN_LIMIT), MEAN_LIMIT)
         size = table.shape[1]
         table[0] += np.bincount(index, minlength=size)
         table[1] += np.bincount(index, magnitudes, minlength=size).astype(np.int64)

@@ -111,7 +111,7 @@ class KernelWalk:
 
     def note(self, codes: Codes) -> None:
         """Take note of the codes that were found at the last step."""
-        np.clip(codes, -MEAN_LIMIT, MEAN_LIMIT, out=self._codes[self._place], casting="unsafe")
+        self._codes[self._place] = np.minimum(np.maximum(codes, -MEAN_LIMIT), MEAN_LIMIT)
 
     def _enter(self, turn: int) -> None:
         """Step onto the next cells."""

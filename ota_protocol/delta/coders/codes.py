@@ -26,13 +26,12 @@ from ota_protocol.delta.packing import pack, unpack
 from ota_protocol.delta.varint import Cursor, write_unsigned
 from ota_protocol.errors import DeltaError
 
-_BYTES_AN_ELEMENT: Final = 40
-"""Symbols, contexts, 64-bit codes and their copies while they are decoded."""
-_TABLES_BYTES: Final = 1 << 20
+_BYTES_AN_ELEMENT: Final = 32
+"""The coder's working state, codes, base codes and their copies while they are decoded."""
+_FIXED_BYTES: Final = 2 << 20
 _MAX_RANK: Final = 8
 _MAX_CODE: Final = 2**31 - 1
-_NIBBLES: Final = frozenset({Form.INT4, Form.UINT4})
-_UNSIGNED: Final = frozenset({Form.UINT8, Form.UINT4})
+_UNSIGNED: Final = frozenset({Form.UINT8, Form.UINT4, Form.UINT8_VARINTS})
 
 Shapes = Sequence[tuple[int, ...]]
 Integers = NDArray[np.int32]
@@ -121,14 +120,23 @@ def _split(values: NDArray[Any], shapes: Shapes) -> list[NDArray[Any]]:
 
 
 def _memory(op: Op) -> int:
-    elements = 2 * op.length if op.parameters and op.parameters[0] in _NIBBLES else op.length
-    return op.reference_length + op.payload_length + _TABLES_BYTES + _BYTES_AN_ELEMENT * elements
+    return op.reference_length + op.payload_length + _FIXED_BYTES + _BYTES_AN_ELEMENT * _claimed(op.parameters)
+
+
+def _claimed(numbers: tuple[int, ...]) -> int:
+    """Return the elements that the shapes claim; malformed shapes are refused when the op is run."""
+    total, position = 0, 4
+    while position < len(numbers):
+        rank = numbers[position]
+        total += math.prod(numbers[position + 1 : position + 1 + min(rank, _MAX_RANK)])
+        position += 1 + rank
+    return total
 
 
 def _decode(job: Job) -> Iterator[bytes]:
     given = _parameters(job.op.parameters, job.part)
     count = _count(given.shapes)
-    if given.form.byte_length(count) != job.op.length or given.form not in SMALL_INTEGERS:
+    if given.form not in SMALL_INTEGERS or not given.form.fits(count, job.op.length):
         raise DeltaError(f"{count:,} elements of {given.form.name} do not make {job.op.length:,} bytes", op=job.part)
     cursor = Cursor(job.payload, job.part)
     known = None if given.mode is Mode.ALONE else _known(job, given, cursor)
@@ -155,7 +163,7 @@ class _Given:
 def _known(job: Job, given: _Given, cursor: Cursor) -> Integers:
     """Return the base's codes, less the centre: read, or predicted from floats."""
     count = _count(given.shapes)
-    if given.base_form.byte_length(count) != len(job.reference):
+    if not given.base_form.fits(count, len(job.reference)):
         raise DeltaError(f"{len(job.reference):,} bytes of the base for {count:,} elements", op=job.part)
     if not given.base_form.is_float:
         return to_integers(job.reference, given.base_form, count) - np.int32(given.centre)

@@ -229,7 +229,7 @@ def _parameters(job: Job) -> tuple[Form, Form, list[Shape]]:
         raise DeltaError(f"no way from {base_form.name} to {form.name}", op=job.part)
     shapes = list(zip(numbers[2::2], numbers[3::2], strict=True))
     count = sum(rows * columns for rows, columns in shapes)
-    if form.byte_length(count) != job.op.length or base_form.byte_length(count) != len(job.reference):
+    if not form.fits(count, job.op.length) or not base_form.fits(count, len(job.reference)):
         raise DeltaError(f"{count:,} elements do not fit its lengths", op=job.part)
     return form, base_form, shapes
 
