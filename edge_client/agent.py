@@ -29,6 +29,8 @@ from ota_protocol.wire import MAX_EVENTS, EventKind, Instruction
 DEFAULT_CHECK_IN_S: Final = 60.0
 JITTER: Final = 0.2
 """Share of the interval that is left to chance, so that a fleet does not arrive in one second."""
+FIRST_CHECK_IN_S: Final = 5.0
+"""Longest wait before the first one: when the power returns to a depot, its vehicles do not arrive together."""
 LONGEST_PAUSE_S: Final = 1.0
 REPORT_BYTES: Final = 32 << 10
 """The ledger is reported again after this many bytes."""
@@ -93,7 +95,7 @@ class Agent:
             parts.slots.roll_back()
         self._saved = replace(saved, state=state, update=None if state is State.IDLE else saved.update)
         self._load_active()
-        self._check_in_at = time.monotonic() + self._interval_s() * JITTER * parts.jitter()
+        self._check_in_at = time.monotonic() + min(FIRST_CHECK_IN_S, self._interval_s() * JITTER) * parts.jitter()
         _log.info("%s: state %s", parts.vehicle, state)
 
     def turn(self) -> None:
