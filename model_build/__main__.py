@@ -12,6 +12,7 @@ from model_build.commands.evaluate import evaluate
 from model_build.commands.export import export
 from model_build.commands.finetune_head import finetune_head
 from model_build.commands.publish import publish
+from model_build.compress_command import compress
 from ota_protocol.errors import OtaError
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(describe)
 app.command()(export)
+app.command()(compress)
 app.command()(evaluate)
 app.command("finetune-head")(finetune_head)
 app.command()(publish)

@@ -1,0 +1,117 @@
+"""Owns finding the price of a bit at which the network meets a budget of bytes or a bound on the KL."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from model_build.compression.walk import Walked
+from ota_protocol.errors import RequestError
+
+FIRST_PRICE = 1e-7
+"""Nats of KL a bit; SqueezeNet meets a KL of 0.05 within a factor of three of it."""
+LEAST_PRICE, LARGEST_PRICE = 1e-12, 1e-3
+"""Below, codes fill their eight bits; above, nothing of the network is left."""
+MAX_TRIES = 6
+LARGEST_STRIDE = math.log(64)
+"""Bound on one step of the search in ln(price): far from the goal the curves bend."""
+TOLERANCE = 0.01
+"""Share of the goal that a result may stay below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What the compressed network has to keep within; one of both is given.
+
+    Args:
+        budget_bytes: of the compressed full.
+        max_kl: nats, on pictures that were not calibrated on.
+    """
+
+    budget_bytes: int | None = None
+    max_kl: float | None = None
+
+    @property
+    def bound(self) -> float:
+        """The figure that must not be passed."""
+        return float(self.budget_bytes) if self.budget_bytes is not None else float(self.max_kl or 0.0)
+
+    @property
+    def slope(self) -> float:
+        """d ln(figure) / d ln(price) to start with, as measured on both networks."""
+        return -0.27 if self.budget_bytes is not None else 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Point:
+    """A network on the curve of bytes against KL."""
+
+    price: float
+    walked: Walked
+    full_bytes: int
+    kl: float
+
+    def figure(self, goal: Goal) -> float:
+        """Return what `goal` bounds."""
+        return float(self.full_bytes) if goal.budget_bytes is not None else self.kl
+
+
+def search(goal: Goal, attempt: Callable[[float], Point], first_price: float = FIRST_PRICE) -> Point:
+    """Return the point that comes nearest to `goal` from within.
+
+    The figures are near straight lines in ln(price), so that a secant lands within a hundredth in a few attempts.
+
+    Args:
+        attempt: compresses at a price.
+
+    Raises:
+        RequestError: the goal is out of reach; names the smallest or the nearest that was reached.
+    """
+    tried: list[Point] = []
+    price = first_price
+    while len(tried) < MAX_TRIES:
+        tried.append(attempt(price))
+        figure = tried[-1].figure(goal)
+        if goal.bound * (1 - TOLERANCE) <= figure <= goal.bound or _at_edge(price, goal, figure):
+            break
+        price = _next(goal, tried)
+    within = [point for point in tried if point.figure(goal) <= goal.bound]
+    if not within:
+        raise _out_of_reach(goal, tried)
+    return max(within, key=lambda point: point.figure(goal))
+
+
+def _at_edge(price: float, goal: Goal, figure: float) -> bool:
+    """Tell whether the price cannot go further in the direction that `figure` asks for."""
+    dearer = (figure > goal.bound) == (goal.budget_bytes is not None)
+    return price >= LARGEST_PRICE if dearer else price <= LEAST_PRICE
+
+
+def _next(goal: Goal, tried: list[Point]) -> float:
+    """Return the price where the line through the last two points (or the usual slope) meets the goal."""
+    last = tried[-1]
+    slope = goal.slope
+    if len(tried) > 1:
+        before = min(tried[:-1], key=lambda point: abs(math.log(point.price / last.price)))
+        run = math.log(last.price / before.price)
+        rise = math.log(max(last.figure(goal), 1e-9) / max(before.figure(goal), 1e-9))
+        if run and rise / run / slope > 0.2:
+            slope = rise / run
+    aim = goal.bound * (1 - TOLERANCE / 2)
+    stride = math.log(aim / max(last.figure(goal), 1e-9)) / slope
+    stride = max(-LARGEST_STRIDE, min(LARGEST_STRIDE, stride))
+    return max(LEAST_PRICE, min(LARGEST_PRICE, last.price * math.exp(stride)))
+
+
+def _out_of_reach(goal: Goal, tried: list[Point]) -> RequestError:
+    if goal.budget_bytes is not None:
+        least = min(point.full_bytes for point in tried)
+        return RequestError(
+            f"{goal.budget_bytes:,} bytes are out of reach", remedy=f"the smallest reached is {least:,} bytes"
+        )
+    nearest = min(tried, key=lambda point: point.kl)
+    return RequestError(
+        f"a KL of {goal.bound:g} is out of reach",
+        remedy=f"the nearest reached is {nearest.kl:.4g} at {nearest.full_bytes:,} bytes",
+    )

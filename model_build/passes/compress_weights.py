@@ -1,0 +1,114 @@
+"""Owns the pass that compresses weights for the wire: few bits a weight, chosen for what the network answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_build.compression.flow import Workers, portions, workers
+from model_build.compression.known import known_layers
+from model_build.compression.plan import Plan
+from model_build.compression.reference import Reference, observe
+from model_build.compression.search import Goal, Point, search
+from model_build.compression.sensitivity import sensitivities
+from model_build.compression.walk import walk
+from model_build.evaluate import closeness
+from model_build.export import to_onnx
+from model_build.inference import Session
+from model_build.network import FloatLayer, Network, QuantizedLayer
+from ota_protocol.delta.encode import encode
+from ota_protocol.errors import RequestError
+
+OBSERVING, SENSING = 0.1, 0.3
+"""Shares of the pass's time up to the end of each stage, for the progress bar; the search takes the rest."""
+EXPECTED_TRIES = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """How the pass came to its result.
+
+    Args:
+        point: the chosen network.
+        tried: every network on the way, by (price, bytes of the full, KL).
+        sensitivities: by convolution.
+    """
+
+    point: Point
+    tried: Sequence[tuple[float, int, float]]
+    sensitivities: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class CompressWeights:
+    """Rounds every layer with the rate in it, at the price of a bit that meets a goal.
+
+    Args:
+        learn: (N, 3, side, side) preprocessed pictures that layers are rounded for.
+        check: (M, 3, side, side) pictures that the KL is measured on.
+        goal: budget or bound on the KL.
+        base: the release that vehicles hold, whose codes are kept where that pays.
+        threads: None takes one a processor; the result does not depend on it.
+        on_outcome: told how it went.
+    """
+
+    learn: NDArray[np.float32]
+    check: NDArray[np.float32]
+    goal: Goal
+    base: Network | None = None
+    threads: int | None = None
+    on_outcome: Callable[[Outcome], None] = field(default=lambda _: None)
+
+    @property
+    def name(self) -> str:
+        kept = f"{self.goal.budget_bytes} bytes" if self.goal.budget_bytes is not None else f"KL {self.goal.max_kl:g}"
+        start = ", from a base" if self.base is not None else ""
+        return f"compress_weights({kept}{start}, {len(self.learn)}+{len(self.check)} pictures)"
+
+    def require(self, network: Network) -> None:
+        if not len(self.learn) or not len(self.check):
+            raise RequestError("compression needs calibration pictures", remedy="give a folder of photographs")
+        if not all(isinstance(layer, FloatLayer) for layer in network.layers.values()):
+            raise RequestError("the network is quantised already", remedy="start from float weights")
+        if self.base is not None:
+            known_layers(self.base, network)
+
+    def rewrite(self, network: Network, progress: Callable[[float], None]) -> Network:
+        with workers(self.threads) as threads:
+            reference = observe(network, portions(self.learn), threads, lambda share: progress(OBSERVING * share))
+            found = sensitivities(reference, threads, lambda share: progress(OBSERVING + (SENSING - OBSERVING) * share))
+            outcome = self._search(reference, found, threads, progress)
+        self.on_outcome(outcome)
+        return outcome.point.walked.network
+
+    def ensure(self, before: Network, after: Network) -> None:
+        assert before.layers.keys() == after.layers.keys()
+        assert all(isinstance(layer, QuantizedLayer) for layer in after.layers.values())
+
+    def _search(
+        self, reference: Reference, found: dict[str, float], threads: Workers, progress: Callable[[float], None]
+    ) -> Outcome:
+        wanted = Session(to_onnx(reference.network)).probabilities(self.check)
+        known = known_layers(self.base, reference.network) if self.base is not None else {}
+        tried: list[tuple[float, int, float]] = []
+
+        def attempt(price: float) -> Point:
+            first = SENSING + (1 - SENSING) * min(len(tried) / EXPECTED_TRIES, 0.9)
+            report = partial(_part, progress, first, (1 - SENSING) / EXPECTED_TRIES)
+            walked = walk(reference, Plan(price, found, known), threads, report)
+            artifact = to_onnx(walked.network)
+            kl = closeness(Session(artifact).probabilities(self.check), wanted)["kl"]
+            tried.append((price, len(encode(None, artifact)), kl))
+            return Point(price, walked, *tried[-1][1:])
+
+        point = search(self.goal, attempt)
+        progress(1.0)
+        return Outcome(point, tuple(tried), found)
+
+
+def _part(progress: Callable[[float], None], first: float, width: float, share: float) -> None:
+    progress(min(1.0, first + width * share))
