@@ -15,7 +15,7 @@ from demo.registry import Registry, read_token, wait_until
 from demo.releases import Publisher
 from ota_protocol.errors import MalformedError
 
-READY_TIMEOUT_S: Final = 60.0
+READY_TIMEOUT_S: Final = 120.0
 ENROL_TIMEOUT_S: Final = 120.0
 
 

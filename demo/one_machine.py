@@ -21,7 +21,8 @@ from demo.registry import Registry, read_token, wait_until
 from demo.releases import Publisher
 from ota_protocol.errors import RequestError, StorageError
 
-READY_TIMEOUT_S: Final = 30.0
+READY_TIMEOUT_S: Final = 120.0
+"""Ready takes three seconds; the rest is for a machine that is busy with other things."""
 CHECK_IN_S: Final = 2.0
 """Often enough to watch; a vehicle in the field asks every few minutes."""
 FRAME_INTERVAL_S: Final = 0.2

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from demo.checks import RULES, judge
+from demo.profiles import BY_NAME
 from demo.report import Report
 from tests.e2e.compose import BUILD_TIMEOUT_S, STORY_TIMEOUT_S, Compose, find_compose, run
 
@@ -61,6 +62,13 @@ def fields(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: fields(inner) for key, inner in value.items() if not key.startswith("deltas/")}
     return [fields(value[0])] if isinstance(value, list) and value else None
+
+
+def test_every_check_holds_in_processes(processes_report: Path) -> None:
+    """First, while no containers share the machine."""
+    report = read(processes_report)
+    assert [check for check in judge(report) if not check.ok] == []
+    assert {vehicle.profile for vehicle in report.vehicles} == set(BY_NAME)
 
 
 def test_every_check_holds_in_containers(containers_report: Path) -> None:
