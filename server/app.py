@@ -154,6 +154,7 @@ def api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # their pages load from a CDN, which a closed network does not have
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # /metrics is what is measured here
     )
     problems.install(app)
     for noun in (blobs_api, models, vehicles, check_in, rollouts, savings, tuf, health):
@@ -215,7 +216,7 @@ def _assemble(settings: Settings, given: Overrides) -> tuple[Parts, Services]:
         rollouts=RolloutDesk(database, catalog, queue, clock),
         savings=SavingsDesk(database),
         files=TargetFiles(database, blobs, catalog),
-        watch=Watch(database, blobs, catalog, clock),
+        watch=Watch(database, blobs, clock),
         catalog=catalog,
         metrics=Metrics(),
     )

@@ -21,8 +21,8 @@ class Metrics:
         )
         self.deltas = Gauge("squeezeota_deltas", "Deltas, by where they stand", ["state"], registry=self.registry)
         self.vehicles = Gauge("squeezeota_vehicles", "Vehicles enrolled", registry=self.registry)
-        self.timestamp_seconds = Gauge(
-            "squeezeota_timestamp_expires_seconds", "Until the TUF timestamp expires", registry=self.registry
+        self.expires = Gauge(
+            "squeezeota_metadata_expires_seconds", "Until TUF metadata expires", ["role"], registry=self.registry
         )
 
     def render(self) -> bytes:

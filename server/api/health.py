@@ -28,7 +28,8 @@ def get_ready(app: App) -> dict[str, str]:
 def get_metrics(app: App) -> Response:
     """Figures in the Prometheus text format."""
     app.metrics.vehicles.set(app.watch.vehicles())
-    app.metrics.timestamp_seconds.set(app.watch.timestamp_left_s())
+    for role, left_s in app.watch.metadata_left_s().items():
+        app.metrics.expires.labels(role).set(left_s)
     for state, count in app.watch.deltas().items():
         app.metrics.deltas.labels(state).set(count)
     return Response(app.metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ota_protocol.errors import OtaError, StorageError
-from server.services.catalog import Catalog
 from server.services.clock import Clock
-from server.store import deltas, vehicles
+from server.store import deltas, metadata, vehicles
 from server.store.blobs import Blobs
 from server.store.database import Database
 
@@ -13,10 +12,9 @@ from server.store.database import Database
 class Watch:
     """Looks at the parts that the registry cannot work without."""
 
-    def __init__(self, database: Database, blobs: Blobs, catalog: Catalog, clock: Clock) -> None:
+    def __init__(self, database: Database, blobs: Blobs, clock: Clock) -> None:
         self._database = database
         self._blobs = blobs
-        self._catalog = catalog
         self._clock = clock
 
     def require_ready(self) -> None:
@@ -30,15 +28,15 @@ class Watch:
             self._blobs.ping()
         except OtaError as error:
             raise StorageError(error.message, remedy=error.remedy) from error
-        if self.timestamp_left_s() <= 0:
-            raise StorageError(
-                "the TUF timestamp expired, so vehicles refuse the repository",
-                remedy="see in the log why it is not signed anew; check keys/online and the clock",
-            )
+        for role, left_s in self.metadata_left_s().items():
+            if left_s <= 0:
+                raise StorageError(f"the TUF {role} expired, so vehicles refuse the repository", remedy=_remedy(role))
 
-    def timestamp_left_s(self) -> float:
-        """Return the seconds until the TUF timestamp expires; negative if it did."""
-        return (self._catalog.view().timestamp.expires_at - self._clock()).total_seconds()
+    def metadata_left_s(self) -> dict[str, float]:
+        """Return the seconds until each role's TUF metadata expires; negative where it did."""
+        now = self._clock()
+        with self._database.read() as session:
+            return {role: (at - now).total_seconds() for role, at in metadata.expiries(session).items()}
 
     def deltas(self) -> dict[str, int]:
         """Return how many deltas stand where."""
@@ -49,3 +47,9 @@ class Watch:
         """Return how many vehicles are enrolled."""
         with self._database.read() as session:
             return vehicles.count(session)
+
+
+def _remedy(role: str) -> str:
+    if role in {"root", "targets"}:
+        return f"sign the next {role} with its offline key; a publication renews targets"
+    return "see in the log why it is not signed anew; check keys/online and the clock"

@@ -94,7 +94,7 @@ def offers(session: Session) -> list[TransferOffer]:
 def count_by_state(session: Session) -> dict[str, int]:
     """Return how many deltas stand where."""
     query = select(DeltaRow.state, func.count()).group_by(DeltaRow.state)
-    return dict(session.execute(query).tuples())
+    return dict(session.execute(query).all())
 
 
 def _offer(row: DeltaRow) -> Iterable[TransferOffer]:

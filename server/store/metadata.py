@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
@@ -17,6 +18,17 @@ def newest(session: Session, role: str) -> SignedFile | None:
         select(MetadataRow).where(MetadataRow.role == role).order_by(MetadataRow.version.desc()).limit(1)
     ).first()
     return _file(row) if row is not None else None
+
+
+def expiries(session: Session) -> dict[str, datetime]:
+    """Return when the newest version of each role's file expires."""
+    last = (
+        select(MetadataRow.role, func.max(MetadataRow.version).label("version")).group_by(MetadataRow.role).subquery()
+    )
+    query = select(MetadataRow.role, MetadataRow.expires_at).join(
+        last, (MetadataRow.role == last.c.role) & (MetadataRow.version == last.c.version)
+    )
+    return dict(session.execute(query).all())
 
 
 def version(session: Session, role: str, wanted: int) -> SignedFile | None:

@@ -79,3 +79,5 @@ def test_health_and_figures(registry: Registry) -> None:
     figures = registry.client.get("/metrics").text
     assert 'squeezeota_requests_total{method="GET",route="/healthz",status="200"} 1.0' in figures
     assert "squeezeota_vehicles 0.0" in figures
+    assert 'squeezeota_deltas{state="wanted"} 2.0' in figures
+    assert 'squeezeota_metadata_expires_seconds{role="timestamp"}' in figures
