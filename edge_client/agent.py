@@ -119,15 +119,22 @@ class Agent:
             instruction = parts.registry.check_in(self._manifest(), parts.journal.outbox(MAX_EVENTS))
             self._obey(instruction)
         except OtaError as error:
-            self._check_in_failures += 1
-            pause = self._backoff_s(self._check_in_failures)
-            _log.warning("check-in failed, the next one in %.1f s: %s", pause, error)
-            self._check_in_at = time.monotonic() + pause
+            self._postpone_check_in(error)
+            return
+        except Exception as error:
+            _log.exception("a fault in the agent")
+            self._postpone_check_in(error)
             return
         self._check_in_failures = 0
         self._told_check_in_s = instruction.check_in_after_s
         self._check_in_bytes = parts.ledger.count().total_bytes - before
         self._check_in_at = time.monotonic() + self._interval_s() * (1 - JITTER * parts.jitter())
+
+    def _postpone_check_in(self, error: Exception) -> None:
+        self._check_in_failures += 1
+        pause = self._backoff_s(self._check_in_failures)
+        _log.warning("check-in failed, the next one in %.1f s: %s", pause, error)
+        self._check_in_at = time.monotonic() + pause
 
     def _obey(self, instruction: Instruction) -> None:
         """Take over what the registry says.

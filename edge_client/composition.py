@@ -20,6 +20,7 @@ from edge_client.inference import Inference
 from edge_client.journal import Journal
 from edge_client.ledger import Ledger
 from edge_client.metering import MeteredBackend, MeteredTransport, Pacer
+from edge_client.partial import PartialFiles
 from edge_client.parts import Parts
 from edge_client.registry import Registry, make_client
 from edge_client.runtime import SelfTest, runtime_spec, self_test_in_child
@@ -82,7 +83,7 @@ def compose(
         pacer = Pacer(settings.rate_bytes_per_s, stop.wait)
         moving = transport or MeteredTransport(MeteredBackend(ledger, pacer, stop))
         client = make_client(moving, identity.registry, settings.request_timeout_s)
-        downloads = Downloader(client, state / "downloads", disk, stop)
+        files = PartialFiles(state / "downloads", disk)
         parts = Parts(
             vehicle=identity.vehicle,
             settings=settings,
@@ -92,8 +93,8 @@ def compose(
             ledger=ledger,
             registry=Registry(client, identity.token),
             trust=Trust(state / "metadata", identity.root, client, disk),
-            downloads=downloads,
-            verifier=Verifier(downloads, disk),
+            downloads=Downloader(client, files, stop),
+            verifier=Verifier(files, disk),
             inference=Inference(frames, settings.frame_interval_s, stop, read_frame_count(state), clock),
             self_test=self_test or self_test_in_child(settings.self_test_timeout_s),
             spec=runtime_spec(),

@@ -44,7 +44,7 @@ def refresh(parts: Parts, work: Work, update: Update) -> Result:
         work.trusted = work.targets.release(update.assignment, highest)
     except PeerError as error:
         return Result(Outcome.REFUSED, given_up(update, error, permanent=False))
-    parts.downloads.keep_only(set(_digests(update.assignment)))
+    parts.downloads.files.keep_only(set(_digests(update.assignment)))
     return Result(Outcome.DONE, update)
 
 
@@ -75,8 +75,8 @@ def verify(parts: Parts, work: Work, update: Update) -> Result:
     candidate: Candidate | None = None
     try:
         for wanted, offer in files_of(trusted, update):
-            if not parts.downloads.is_complete(wanted.digest):
-                candidate = choose(offer, held, update.rejected, parts.downloads.here_bytes)
+            if not parts.downloads.files.is_complete(wanted.digest):
+                candidate = choose(offer, held, update.rejected, parts.downloads.files.here_bytes)
                 parts.verifier.assemble(wanted, candidate, held)
     except PeerError as error:
         return other_way(update, candidate, error)
@@ -164,7 +164,7 @@ def confirm(parts: Parts, work: Work, update: Update) -> Result:
     parts.slots.confirm()
     if parts.inference.model is not None:
         parts.inference.swap(parts.inference.model)
-    parts.downloads.keep_only(set())
+    parts.downloads.files.keep_only(set())
     work.forget()
     event = parts.event(EventKind.CONFIRMED, update, figures=parts.figures(update))
     return Result(Outcome.DONE, update, (event,), record=_record(parts, update, "confirmed"))
@@ -187,7 +187,7 @@ def give_up(parts: Parts, work: Work, update: Update) -> Result:
     key = update.release_key
     until = None
     if update.permanent:
-        parts.downloads.keep_only(set())
+        parts.downloads.files.keep_only(set())
     else:
         before = parts.journal.refusal(key)
         rest = COOLDOWN_FIRST_S * 2 ** min(before.times if before else 0, 16)

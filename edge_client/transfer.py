@@ -29,7 +29,7 @@ def download(parts: Parts, work: Work, update: Update) -> Result:
     try:
         for wanted, offer in files_of(trusted, update):
             if not _is_here(parts, wanted):
-                candidate = choose(offer, parts.slots.held(), update.rejected, parts.downloads.here_bytes)
+                candidate = choose(offer, parts.slots.held(), update.rejected, parts.downloads.files.here_bytes)
                 if wanted is trusted.artifact:
                     update = update.model_copy(update={"via": VIA[candidate.kind]})
                 missing = _missing(parts, targets, wanted, candidate)
@@ -50,7 +50,7 @@ def _missing(parts: Parts, targets: TrustedTargets, wanted: TrustedFile, candida
     files = [
         wanted if transfer.target == wanted.target else targets.transfer(transfer) for transfer in candidate.transfers
     ]
-    return [file for file in files if not parts.downloads.is_complete(file.digest)]
+    return [file for file in files if not parts.downloads.files.is_complete(file.digest)]
 
 
 def _fetch(parts: Parts, work: Work, update: Update, missing: list[TrustedFile], wanted: TrustedFile) -> Result:
@@ -61,7 +61,7 @@ def _fetch(parts: Parts, work: Work, update: Update, missing: list[TrustedFile],
         event, update = once(parts, update, EventKind.WAITING, decision.reason)
         return Result(Outcome.WAIT, update, event, pause_s=pause_s(parts, decision))
     # A delta needs room for itself and for what it yields.
-    parts.downloads.require_room(left + (wanted.length_bytes if missing[0] is not wanted else 0))
+    parts.downloads.files.require_room(left + (wanted.length_bytes if missing[0] is not wanted else 0))
     began = time.monotonic()
     part = parts.downloads.fetch(missing[0], min(decision.allowed_bytes, _part_bytes(parts, work)))
     seconds = time.monotonic() - began
@@ -94,15 +94,15 @@ def _check_opset(parts: Parts, wanted: TrustedFile, candidate: Candidate | None)
     """Refuse a model that the runtime does not know before the artifact is paid for."""
     if candidate is not None:
         parts.verifier.assemble(wanted, candidate, parts.slots.held())
-    require_opset(ModelManifest.from_bytes(parts.downloads.path(wanted.digest).read_bytes()), parts.spec)
+    require_opset(ModelManifest.from_bytes(parts.downloads.files.path(wanted.digest).read_bytes()), parts.spec)
 
 
 def _is_here(parts: Parts, wanted: TrustedFile) -> bool:
     """Whether a file need not be fetched: it was before, or a slot holds it (a release may change one of two files)."""
-    if parts.downloads.is_complete(wanted.digest):
+    if parts.downloads.files.is_complete(wanted.digest):
         return True
     held = parts.slots.held().get(wanted.digest)
     if held is None or file_digest(held) != wanted.digest:
         return False
-    parts.disk.place(held, parts.downloads.path(wanted.digest))
+    parts.disk.place(held, parts.downloads.files.path(wanted.digest))
     return True

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_client.disk import Disk, file_digest, storage_errors
-from edge_client.download import Downloader
+from edge_client.partial import PartialFiles
 from edge_client.trust import TrustedFile, TrustedRelease
 from ota_protocol.delta.apply import apply
 from ota_protocol.delta.limits import Limits
@@ -59,13 +59,13 @@ class Verifier:
     """Turns downloaded files into verified ones.
 
     Args:
-        downloads: where the transfers lie, and where results are put.
+        files: where the transfers lie, and where results are put.
         disk: durable file operations.
         limits: what a delta may cost.
     """
 
-    def __init__(self, downloads: Downloader, disk: Disk, limits: Limits | None = None) -> None:
-        self._downloads = downloads
+    def __init__(self, files: PartialFiles, disk: Disk, limits: Limits | None = None) -> None:
+        self._files = files
         self._disk = disk
         self._limits = limits or Limits()
 
@@ -77,8 +77,8 @@ class Verifier:
             DigestMismatchError: a transfer or the result is not what was signed.
             DiskFullError, StorageError: our disk.
         """
-        destination = self._downloads.path(wanted.digest)
-        if not self._downloads.is_complete(wanted.digest):
+        destination = self._files.path(wanted.digest)
+        if not self._files.is_complete(wanted.digest):
             known = dict(bases)
             for transfer in candidate.transfers:
                 last = transfer is candidate.transfers[-1]
@@ -95,8 +95,8 @@ class Verifier:
             MalformedError: the manifest does not parse.
             TrustError: the manifest describes another release or artifact.
         """
-        model_path = self._downloads.path(trusted.artifact.digest)
-        manifest_path = self._downloads.path(trusted.manifest.digest)
+        model_path = self._files.path(trusted.artifact.digest)
+        manifest_path = self._files.path(trusted.manifest.digest)
         self._require(model_path, trusted.artifact)
         self._require(manifest_path, trusted.manifest)
         with storage_errors("read the manifest"):
@@ -118,11 +118,11 @@ class Verifier:
         return VerifiedArtifact(model_path, manifest_path, manifest, release, _SEAL)
 
     def _run(self, transfer: TransferOffer, known: Mapping[DigestHex, Path], limit_bytes: int) -> Path:
-        path, result = self._downloads.path(transfer.digest), self._downloads.path(transfer.result)
+        path, result = self._files.path(transfer.digest), self._files.path(transfer.result)
         if transfer.digest == transfer.result or result.is_file():
             return result
         if file_digest(path) != transfer.digest:
-            self._downloads.discard(transfer.digest)
+            self._files.discard(transfer.digest)
             raise DigestMismatchError(f"{transfer.target} changed on our disk", remedy="it is fetched again")
         base = known.get(transfer.base) if transfer.base else None
         if transfer.base and base is None:
@@ -148,7 +148,7 @@ class Verifier:
 
     def _require(self, path: Path, wanted: TrustedFile) -> None:
         if not path.is_file() or path.stat().st_size != wanted.length_bytes or file_digest(path) != wanted.digest:
-            self._downloads.discard(wanted.digest)
+            self._files.discard(wanted.digest)
             raise DigestMismatchError(
                 f"{wanted.target} does not have the digest that was signed", remedy="another way to fetch it is tried"
             )

@@ -11,6 +11,7 @@ import pytest
 
 from edge_client.disk import Disk
 from edge_client.download import WASTE_BYTES, WASTE_FACTOR, Downloader
+from edge_client.partial import PartialFiles
 from edge_client.registry import make_client
 from edge_client.trust import TrustedFile
 from ota_protocol.digest import sha256_hex
@@ -35,9 +36,8 @@ class Link:
     def restarted(self, boot: str = "boot-1") -> Downloader:
         """Return the downloader of a new process."""
         client = make_client(FakeTransport(self.registry), "http://registry.test", 1.0)
-        return Downloader(
-            client, self.folder, Disk(), threading.Event(), boot=boot, clock=lambda: float(next(self.ticks))
-        )
+        files = PartialFiles(self.folder, Disk(), boot=boot)
+        return Downloader(client, files, threading.Event(), clock=lambda: float(next(self.ticks)))
 
     def answer(self, answer: Answer) -> None:
         """Answer every request for the target so."""
@@ -45,7 +45,7 @@ class Link:
 
     def fetch(self) -> None:
         """Fetch until the file is whole; a failure of the link is raised."""
-        while not self.downloads.is_complete(FILE.digest):
+        while not self.downloads.files.is_complete(FILE.digest):
             part = self.downloads.fetch(FILE, 1 << 20)
             if part.failure is not None:
                 raise part.failure
@@ -79,7 +79,7 @@ def part_headers(first: int, last: int, total: int = len(DATA)) -> dict[str, str
 
 def test_honest_transfer(link: Link) -> None:
     link.fetch()
-    assert link.downloads.path(FILE.digest).read_bytes() == DATA
+    assert link.downloads.files.path(FILE.digest).read_bytes() == DATA
     assert sorted(path.name for path in link.folder.iterdir()) == [FILE.digest]
 
 
@@ -121,7 +121,7 @@ def test_endless_data_without_a_length(link: Link) -> None:
             return httpx.Response(206, headers=part_headers(0, len(DATA) - 1), stream=Endless())
 
     client = make_client(Transport(), "http://registry.test", 1.0)
-    downloads = Downloader(client, link.folder, Disk(), threading.Event())
+    downloads = Downloader(client, PartialFiles(link.folder, Disk()), threading.Event())
     with pytest.raises(MalformedError, match="more"):
         downloads.fetch(FILE, 1 << 20)
     assert len(sent) <= len(DATA) // 65536 + 2
@@ -163,7 +163,7 @@ def test_registry_that_ignores_the_range_of_a_resumed_transfer(link: Link) -> No
     assert link.downloads.fetch(FILE, 1 << 20).failure is not None
     link.answer(lambda request: Reply(200, DATA, {"etag": '"y"'}))
     link.fetch()
-    assert link.downloads.path(FILE.digest).read_bytes() == DATA
+    assert link.downloads.files.path(FILE.digest).read_bytes() == DATA
 
 
 def test_file_that_changed_between_two_parts_is_fetched_anew(link: Link) -> None:
@@ -171,7 +171,7 @@ def test_file_that_changed_between_two_parts_is_fetched_anew(link: Link) -> None
     assert link.downloads.fetch(FILE, 1 << 20).failure is not None
     link.registry.faults.clear()
     link.fetch()  # the honest registry has another ETag, so If-Range makes it answer with the whole file
-    assert link.downloads.path(FILE.digest).read_bytes() == DATA
+    assert link.downloads.files.path(FILE.digest).read_bytes() == DATA
     assert link.registry.requests[-1].headers["if-range"] == '"x"'
 
 
@@ -211,14 +211,14 @@ def test_slow_retrieval_is_dropped_and_what_came_is_kept(link: Link) -> None:
     assert part.failure is not None
     assert "bytes/s" in str(part.failure)
     assert 0 < part.received_bytes < 5_000
-    assert link.downloads.here_bytes(FILE.digest) == part.received_bytes
+    assert link.downloads.files.here_bytes(FILE.digest) == part.received_bytes
 
 
 def test_coded_answer_is_not_decoded(link: Link) -> None:
     """A content coding that nobody asked for is bytes like any others: no bomb can unfold."""
     link.answer(lambda _: Reply(206, DATA, part_headers(0, len(DATA) - 1) | {"content-encoding": "gzip"}))
     link.fetch()
-    assert link.downloads.path(FILE.digest).read_bytes() == DATA
+    assert link.downloads.files.path(FILE.digest).read_bytes() == DATA
     assert link.registry.requests[-1].headers["accept-encoding"] == "identity"
 
 
@@ -238,7 +238,7 @@ def test_power_cut_keeps_only_what_was_durable(link: Link) -> None:
     link.downloads = link.restarted(boot="boot-2")
     link.fetch()
     assert link.registry.requests[-1].headers["range"] == f"bytes=50000-{len(DATA) - 1}"
-    assert link.downloads.path(FILE.digest).read_bytes() == DATA
+    assert link.downloads.files.path(FILE.digest).read_bytes() == DATA
 
 
 @pytest.mark.parametrize("sidecar", [b"", b"{", b'{"durable_bytes": -4}', b'{"durable_bytes": 99999999999}', b"\xff"])
@@ -247,11 +247,11 @@ def test_torn_record_of_a_part(link: Link, sidecar: bytes) -> None:
     (link.folder / f"{FILE.digest}.json").write_bytes(sidecar)
     link.downloads = link.restarted()
     link.fetch()
-    assert link.downloads.path(FILE.digest).read_bytes() == DATA
+    assert link.downloads.files.path(FILE.digest).read_bytes() == DATA
 
 
 def test_part_that_is_longer_than_the_file(link: Link) -> None:
     (link.folder / f"{FILE.digest}.part").write_bytes(DATA * 2)
     link.downloads = link.restarted()
     link.fetch()
-    assert link.downloads.path(FILE.digest).read_bytes() == DATA
+    assert link.downloads.files.path(FILE.digest).read_bytes() == DATA
