@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ota_protocol.delta.contexts import MAX_LAYERS, MEAN_STEPS, OCTAVES, RELATIVES, WIDTHS, Contexts
+from ota_protocol.delta.contexts import MAX_LAYERS, OCTAVES, Contexts, octave_and_sign, table_sizes
 from ota_protocol.delta.kernel_taps import Parameters
 from ota_protocol.delta.magnitude_choice import MagnitudeChoice, split
 from ota_protocol.delta.mixing import Decision
@@ -27,7 +27,8 @@ from ota_protocol.delta.walks import KernelWalk, PointWalk
 SMALL: Final = 3
 """Magnitudes below this are told by decisions alone."""
 
-_SIDES: Final = 2 * MEAN_STEPS + 1
+_ALL_LEARN: Final = 64
+"""After so many steps only every other one is learnt from, which takes time and adds little by then."""
 
 Index = NDArray[np.intp]
 Codes = NDArray[np.int32]
@@ -78,12 +79,10 @@ class CodeModel:
         ]
         self._count = sum(grid.codes for grid in grids)
         kinds = len(self._walks)
-        fine, coarse = layers * RELATIVES, layers * OCTAVES
-        one_sided = MEAN_STEPS + 1
-        self._nonzero = Decision((fine, 2 * WIDTHS * one_sided, coarse * one_sided), kinds)
-        self._negative = Decision((fine, 2 * WIDTHS * _SIDES, coarse * _SIDES), kinds)
-        self._beyond = [Decision((2 * fine, 2 * WIDTHS * _SIDES, 2 * coarse * _SIDES), kinds) for _ in range(1, SMALL)]
-        self._magnitude = MagnitudeChoice(2 * coarse, classes)
+        sizes = table_sizes(layers)
+        self._nonzero, self._negative = Decision(sizes, kinds), Decision(sizes, kinds)
+        self._beyond = [Decision([2 * size for size in sizes], kinds) for _ in range(1, SMALL)]
+        self._magnitude = MagnitudeChoice(2 * layers * OCTAVES, classes)
         self._coder = coder
 
     def run(self, wanted: Codes | None) -> Codes:
@@ -120,6 +119,7 @@ class CodeModel:
         sizes = {id(walk): place.first.size for walk, place, _ in standing}
         ends = np.cumsum([sizes.get(id(walk), 0) for walk in self._walks]).tolist()
         contexts = Contexts.join([context for _, _, context in standing])
+        self._learns = step < _ALL_LEARN or step % 2 == 0
         found = self._tell(contexts, ends, None if wanted is None else wanted[places])
         codes[places] = found
         first = 0
@@ -131,42 +131,33 @@ class CodeModel:
 
     def _tell(self, contexts: Contexts, ends: Sequence[int], truth: Codes | None) -> Codes:
         """Code one code for each context; `ends` says where each walk's lanes end."""
-        steps = np.abs(contexts.mean - MEAN_STEPS)
-        near = MEAN_STEPS + 1
-        tables = (contexts.fine, contexts.width * near + steps, contexts.coarse * near + steps)
-        is_nonzero = self._ask(self._nonzero, tables, ends, None if truth is None else truth != 0)
-        magnitudes = is_nonzero.astype(np.int32)
+        is_nonzero = self._ask(self._nonzero, contexts, ends, None if truth is None else truth != 0)
+        codes = is_nonzero.astype(np.int32)
         chosen = is_nonzero.nonzero()[0]
-        left = contexts.take(chosen)
-        ends = np.searchsorted(chosen, ends).tolist()
-        tables = (left.fine, left.width * _SIDES + left.mean, left.coarse * _SIDES + left.mean)
-        is_negative = self._ask(self._negative, tables, ends, None if truth is None else truth[chosen] < 0)
-        signs = chosen, is_negative
-        mean = np.where(is_negative, 2 * MEAN_STEPS - left.mean, left.mean)
-        tables = (
-            2 * left.fine + is_negative,
-            left.width * _SIDES + mean,
-            2 * (left.coarse * _SIDES + mean) + is_negative,
-        )
-        last = 2 * left.coarse + is_negative
+        contexts, ends = contexts.take(chosen), chosen.searchsorted(ends).tolist()
+        is_negative = self._ask(self._negative, contexts, ends, None if truth is None else truth[chosen] < 0)
+        negative = chosen[is_negative]
+        contexts = contexts.split(is_negative)
         for least, decision in enumerate(self._beyond, start=1):
-            is_beyond = self._ask(decision, tables, ends, None if truth is None else np.abs(truth[chosen]) > least)
+            is_beyond = self._ask(decision, contexts, ends, None if truth is None else np.abs(truth[chosen]) > least)
             kept = is_beyond.nonzero()[0]
             chosen = chosen[kept]
-            magnitudes[chosen] += 1
-            ends = np.searchsorted(kept, ends).tolist()
-            tables = tables[0][kept], tables[1][kept], tables[2][kept]
-            last = last[kept]
-        classes = None if truth is None else split(np.abs(truth[chosen].astype(np.int64)) - SMALL)[0]
-        found = self._coder.choices(self._magnitude.intervals(last), classes)
-        self._magnitude.learn(last, found)
-        magnitudes[chosen] += found.astype(np.int32)
-        magnitudes[signs[0][signs[1]]] *= -1
-        return magnitudes
+            codes[chosen] += 1
+            contexts, ends = contexts.take(kept), kept.searchsorted(ends).tolist()
+        codes[chosen] += self._choose(contexts, None if truth is None else np.abs(truth[chosen]))
+        codes[negative] *= -1
+        return codes
 
-    def _ask(
-        self, decision: Decision, tables: tuple[Index, Index, Index], ends: Sequence[int], wanted: Flags | None
-    ) -> Flags:
-        flags = self._coder.flags(decision.predict(tables, ends), wanted)
-        decision.learn(flags)
+    def _ask(self, decision: Decision, contexts: Contexts, ends: Sequence[int], wanted: Flags | None) -> Flags:
+        flags = self._coder.flags(decision.predict(contexts.tables, ends), wanted)
+        if self._learns:
+            decision.learn(flags)
         return flags
+
+    def _choose(self, contexts: Contexts, magnitudes: Codes | None) -> Codes:
+        """Code the magnitude class of each large code."""
+        places = octave_and_sign(contexts)
+        wanted = None if magnitudes is None else split(magnitudes.astype(np.int64) - SMALL)[0]
+        classes = self._coder.choices(self._magnitude.intervals(places), wanted)
+        self._magnitude.learn(places, classes)
+        return classes.astype(np.int32)

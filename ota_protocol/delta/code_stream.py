@@ -111,7 +111,7 @@ def _choose_lanes(step_bits: NDArray[np.float64], count: int) -> tuple[int, int]
     if lanes <= LAST_LANES:
         return lanes_log, 0
     words = np.cumsum(step_bits[::-1]) / 16
-    needed = int(np.searchsorted(words, lanes - LAST_LANES)) + 2
+    needed = int(np.searchsorted(words, lanes)) + 1
     return lanes_log, min(needed, step_bits.size, _MAX_RETIRE_STEPS)
 
 

@@ -21,6 +21,7 @@ RELATIVES: Final = 13
 """Quarter octaves of width against the layer's own."""
 MEAN_STEPS: Final = 9
 """Steps of the expected mean to either side of none."""
+MEANS: Final = 2 * MEAN_STEPS + 1
 MEAN_SCALE: Final = MEAN_UNIT * TAP_UNIT
 """A mean is a whole number of 2**-10."""
 MAX_LAYERS: Final = 64
@@ -37,37 +38,33 @@ Whole = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Contexts:
-    """What the decisions about (n,) codes depend on."""
+    """What the decisions about (n,) codes depend on, for each of a decision's tables."""
 
-    fine: Index
-    """Layer, and the width relative to the layer's."""
-    width: Index
-    """The width itself; apart for codes with a base."""
-    coarse: Index
-    """Layer, and the octave of the width."""
-    mean: Index
-    """The expected mean, 0 … 2 × MEAN_STEPS."""
+    tables: tuple[Index, Index, Index]
+    """Layer with relative width; width with mean, apart for codes with a base; layer with octave and mean."""
 
-    def take(self, chosen: Index) -> Contexts:
+    def take(self, chosen: Index | tuple[int, Index | slice]) -> Contexts:
         """Return the contexts of the chosen codes."""
-        return Contexts(self.fine[chosen], self.width[chosen], self.coarse[chosen], self.mean[chosen])
+        fine, wide, coarse = self.tables
+        return Contexts((fine[chosen], wide[chosen], coarse[chosen]))
 
-    def slice(self, first: int, last: int) -> Contexts:
-        """Return the contexts of the codes from `first` up to `last`."""
-        here = slice(first, last)
-        return Contexts(self.fine[here], self.width[here], self.coarse[here], self.mean[here])
+    def split(self, flags: NDArray[np.bool_]) -> Contexts:
+        """Return the contexts told apart by a flag each; there are twice as many then."""
+        fine, wide, coarse = self.tables
+        return Contexts((2 * fine + flags, 2 * wide + flags, 2 * coarse + flags))
 
     @classmethod
     def join(cls, parts: Sequence[Contexts]) -> Contexts:
         """Return the contexts of all parts, one after another."""
         if len(parts) == 1:
             return parts[0]
-        return cls(
-            np.concatenate([part.fine for part in parts]),
-            np.concatenate([part.width for part in parts]),
-            np.concatenate([part.coarse for part in parts]),
-            np.concatenate([part.mean for part in parts]),
-        )
+        fine, wide, coarse = (np.concatenate(columns) for columns in zip(*(part.tables for part in parts), strict=True))
+        return cls((fine, wide, coarse))
+
+
+def table_sizes(layers: int) -> tuple[int, int, int]:
+    """Return how many contexts each table has to tell apart."""
+    return layers * RELATIVES, 2 * WIDTHS * MEANS, layers * OCTAVES * MEANS
 
 
 def classify(layer: Index, width: Whole, layer_quarter: NDArray[np.int32], mean: Index, *, has_base: bool) -> Contexts:
@@ -83,12 +80,14 @@ def classify(layer: Index, width: Whole, layer_quarter: NDArray[np.int32], mean:
     quarter = quarter_octaves(width)
     relative = np.minimum(np.maximum(quarter - (layer_quarter - RELATIVES // 2), 0), RELATIVES - 1)
     step = np.minimum(np.maximum(quarter - _NARROWEST, 0), WIDTHS - 1)
-    return Contexts(
-        layer * RELATIVES + relative,
-        (step + WIDTHS if has_base else step).astype(np.intp),
-        layer * OCTAVES + (step >> 2),
-        mean,
-    )
+    own = step + WIDTHS if has_base else step
+    return Contexts((layer * RELATIVES + relative, own * MEANS + mean, (layer * OCTAVES + (step >> 2)) * MEANS + mean))
+
+
+def octave_and_sign(contexts: Contexts) -> Index:
+    """Return layer, octave and flag of contexts told apart by a flag, without the mean."""
+    doubled = contexts.tables[2]
+    return doubled // (2 * MEANS) * 2 + (doubled & 1)
 
 
 def mean_step(mean: Whole) -> Index:

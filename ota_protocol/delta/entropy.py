@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ota_protocol.delta.code_stream import decode_stream, encode_stream
 from ota_protocol.delta.frequencies import PRECISION, count_table, pack_slots, read_table, write_table
-from ota_protocol.delta.rans import LAST_LANES, LaneDecoder, LaneEncoder
+from ota_protocol.delta.rans import FEW_LANES, LAST_LANES, LaneDecoder, LaneEncoder
 from ota_protocol.errors import DeltaError
 
 MAX_ALPHABET: Final = 256
@@ -22,6 +22,7 @@ MAX_CONTEXTS: Final = 1024
 
 _SYMBOLS_A_LANE: Final = 1024
 _MAX_LANES: Final = 1024
+_RETIRE_STEPS: Final = 2
 _LAST_SYMBOLS_A_LANE: Final = 12
 """Twelve symbols of 1.3 bits or more fill the 16 bits that a lane starts from."""
 
@@ -46,7 +47,7 @@ def encode_symbols(symbols: Symbols, contexts: NDArray[np.integer] | None, alpha
     for part in _parts(symbols.size, lanes):
         encoder.begin_step(0)
         encoder.push(starts[context[part], symbols[part]], table[context[part], symbols[part]])
-    return write_table(table) + encoder.finish(lanes, 1)
+    return write_table(table) + encoder.finish(lanes, _RETIRE_STEPS)
 
 
 def decode_symbols(
@@ -63,10 +64,10 @@ def decode_symbols(
     table, table_bytes = read_table(payload, n_contexts, alphabet)
     packed = pack_slots(table)
     lanes = _lanes(count)
-    decoder = LaneDecoder(payload[table_bytes:], lanes, PRECISION, retire_steps=1)
+    decoder = LaneDecoder(payload[table_bytes:], lanes, PRECISION, _RETIRE_STEPS)
     rows = None if contexts is None else contexts.astype(np.uint32) << np.uint32(PRECISION)
     symbols = np.empty(count, np.uint8)
-    for left, part in zip((2, 1), _parts(count, lanes), strict=True):
+    for left, part in zip((3, 2, 1), _parts(count, lanes), strict=True):
         decoder.begin_step(left)
         decoder.look_up(rows if rows is None else rows[part], packed, symbols[part])
     _require_empty(decoder.finish())
@@ -123,10 +124,11 @@ def _lanes(count: int) -> int:
     return max(1, min(_MAX_LANES, count // _SYMBOLS_A_LANE))
 
 
-def _parts(count: int, lanes: int) -> tuple[slice, slice]:
-    """Return what all lanes code, and what is left to the last ones: as much as the others need to start from."""
-    rest = 0 if lanes <= LAST_LANES else min(count, _LAST_SYMBOLS_A_LANE * lanes)
-    return slice(0, count - rest), slice(count - rest, count)
+def _parts(count: int, lanes: int) -> tuple[slice, slice, slice]:
+    """Return what all lanes code, what the few, and what the last: as much as the retired need to start from."""
+    last = 0 if lanes <= LAST_LANES else _LAST_SYMBOLS_A_LANE * min(FEW_LANES, lanes)
+    few = 0 if lanes <= FEW_LANES else _LAST_SYMBOLS_A_LANE * lanes
+    return slice(0, count - few - last), slice(count - few - last, count - last), slice(count - last, count)
 
 
 def _require_empty(payload: bytes | memoryview) -> None:

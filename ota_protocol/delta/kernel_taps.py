@@ -23,7 +23,7 @@ _OWN_WEIGHTS: Final = 9
 """Most positions of a kernel whose weights are sent for each pair of positions: 36 pairs of a 3 × 3 kernel."""
 _NEIGHBOURS: Final = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0), (-1, -2), (-1, 2), (-2, -1), (-2, 1))
 CHANNEL_TAPS: Final = 2
-"""The first two parameters of every tensor weigh the row's and the column's mean."""
+"""The first two parameters of every tensor weigh the mean of either channel."""
 
 Parameters = NDArray[np.int32]
 
@@ -70,7 +70,7 @@ def parameter_count(grid: Grid) -> int:
 
 
 def neutral_parameters(grid: Grid) -> Parameters:
-    """Return the parameters that predict nothing: mean 0, and the width that row and column have."""
+    """Return the parameters that predict nothing: mean 0, and the width that the channels have."""
     parameters = np.zeros(parameter_count(grid), np.int32)
     if grid.positions > 1:
         parameters[[place.channels for place in positions(grid.height, grid.width)]] = TAP_UNIT

@@ -49,7 +49,7 @@ class MagnitudeChoice:
 
     def intervals(self, contexts: Index) -> U32:
         """Return the (n, classes) ends of the classes' intervals, of 2**CHANCE_BITS."""
-        return self._ends[contexts]
+        return self._ends.take(contexts, axis=0)
 
     def learn(self, contexts: Index, classes: Index) -> None:
         """Take note of the classes that were found in these contexts."""

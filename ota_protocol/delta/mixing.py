@@ -46,7 +46,9 @@ class Decision:
             return
         flags = np.concatenate([flags for _, flags in self._seen])
         for number, (counts, odds) in enumerate(zip(self._counts, self._odds, strict=True)):
-            places = 2 * np.concatenate([contexts[number] for contexts, _ in self._seen]) + flags
+            places = np.concatenate([contexts[number] for contexts, _ in self._seen])
+            places <<= 1
+            places += flags
             found = np.bincount(places, minlength=counts.size)
             touched = found.nonzero()[0]
             counts[touched] += _COUNT * found[touched]

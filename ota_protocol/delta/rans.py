@@ -21,8 +21,10 @@ from ota_protocol.errors import DeltaError
 
 STATE_LOW: Final = 1 << 16
 """Lanes live in [STATE_LOW, 2**32) and are refilled by 16 bits."""
+FEW_LANES: Final = 128
+"""Lanes that go on when the others retire, and ..."""
 LAST_LANES: Final = 16
-"""Lanes that do not retire; a few, so that their starting states cost little and the last steps still take no time."""
+"""... those that code the very last step: few, so that their starting states cost little."""
 
 _WORD_BITS: Final = 16
 _MANTISSA_BITS: Final = 31
@@ -85,18 +87,17 @@ class LaneEncoder:
 
         Args:
             lanes: number of lanes, at least 1.
-            retire_steps: so many steps before the end all but `LAST_LANES` lanes retire; 0 if they do not.
+            retire_steps: so many steps before the end all but `FEW_LANES` lanes retire; 0 if they do not.
         """
-        retire = self._steps[-retire_steps] if retire_steps else len(self._batches)
-        last_lanes = min(lanes, LAST_LANES) if retire_steps else lanes
-        states = np.full(last_lanes, STATE_LOW, np.uint64)
-        emitted = self._code(states, retire, len(self._batches))
-        if last_lanes < lanes:
-            taken = emitted[: lanes - last_lanes]
-            filled = np.concatenate([taken, np.zeros(lanes - last_lanes - taken.size, np.uint16)])
-            states = np.concatenate([states, filled.astype(np.uint64) + np.uint64(STATE_LOW)])
-            emitted = emitted[taken.size :]
-        words = np.concatenate([self._code(states, 0, retire), emitted])
+        ends = [len(self._batches)]
+        counts = [lanes]
+        if retire_steps:
+            ends = [self._steps[-retire_steps], self._steps[-1], len(self._batches)]
+            counts = [lanes, min(lanes, FEW_LANES), min(lanes, LAST_LANES)]
+        states, words = np.zeros(0, np.uint64), np.zeros(0, np.uint16)
+        for count, first, last in zip(counts[::-1], [0, *ends[:-1]][::-1], ends[::-1], strict=True):
+            states, words = _grow(states, words, count)
+            words = np.concatenate([self._code(states, first, last), words])
         return _write_states(states.astype(np.uint32)) + words.astype("<u2").tobytes()
 
     def _code(self, states: U64, first_batch: int, last_batch: int) -> U16:
@@ -142,15 +143,10 @@ class LaneDecoder:
         Raises:
             DeltaError: a lane does not end where a lane can start.
         """
-        if left != self._retire_steps:
-            return
-        put_back = self._require_start(self._states[LAST_LANES:])
-        self._words_end += 2 * self._next
-        self._words = np.concatenate([put_back, self._words[self._next :]])
-        self._next = 0
-        self._put_back = put_back.size
-        self._states = self._states[:LAST_LANES]
-        self._lanes = min(self._lanes, LAST_LANES)
+        if self._retire_steps and left == self._retire_steps:
+            self._retire(FEW_LANES)
+        if self._retire_steps and left == 1:
+            self._retire(LAST_LANES)
 
     def flags(self, chances: U32, _wanted: Flags | None = None) -> Flags:
         """Return (n,) flags decoded with (n,) chances of being set, in 2**-precision."""
@@ -175,7 +171,7 @@ class LaneDecoder:
         for first in range(0, len(ends), self._lanes):
             own = ends[first : first + self._lanes]
             slots = self._states[: len(own)] & self._mask
-            chosen = (own <= slots[:, np.newaxis]).sum(axis=1)
+            chosen = (own > slots[:, np.newaxis]).argmax(axis=1)
             lane = np.arange(len(own))
             starts = np.where(chosen > 0, own[lane, chosen - 1], np.uint32(0))
             self._advance(own[lane, chosen] - starts, slots - starts)
@@ -212,6 +208,16 @@ class LaneDecoder:
         whole = (len(self._payload) - self._words_end) // 2
         return np.frombuffer(self._payload, "<u2", whole, self._words_end).astype(np.uint32)
 
+    def _retire(self, lanes: int) -> None:
+        """Let all but the first `lanes` lanes retire, and put the words that they started from back in front."""
+        put_back = self._require_start(self._states[lanes:])
+        self._words_end += 2 * max(0, self._next - self._put_back)
+        self._put_back = max(0, self._put_back - self._next) + put_back.size
+        self._words = np.concatenate([put_back, self._words[self._next :]])
+        self._next = 0
+        self._states = self._states[:lanes]
+        self._lanes = min(self._lanes, lanes)
+
     @staticmethod
     def _require_start(states: U32) -> U32:
         """Return how far above the lowest state each lane is, if it is a place to start from."""
@@ -239,6 +245,16 @@ class LaneDecoder:
         refilled |= self._words[self._next : end]
         active[low] = refilled
         self._next = end
+
+
+def _grow(states: U64, words: U16, lanes: int) -> tuple[U64, U16]:
+    """Add lanes up to `lanes` that start from the first of the words, or from nothing; return the other words."""
+    added = max(0, lanes - states.size)
+    if states.size == 0:
+        return np.full(lanes, STATE_LOW, np.uint64), words
+    taken = words[:added].astype(np.uint64)
+    starts = np.concatenate([taken, np.zeros(added - taken.size, np.uint64)]) + np.uint64(STATE_LOW)
+    return np.concatenate([states, starts]), words[taken.size :]
 
 
 def write_bits(values: U32, widths: Index) -> Bits:

@@ -22,7 +22,7 @@ from ota_protocol.delta.kernel_taps import (
 )
 from ota_protocol.delta.rounds import rounds
 from ota_protocol.delta.surroundings import MEAN_LIMIT, MEAN_UNIT, WIDTH_BITS, Surroundings
-from ota_protocol.delta.traversal import Grid, LaneGroup, lane_groups
+from ota_protocol.delta.traversal import Grid, LaneGroup, Places, lane_groups
 
 _RIDGE: Final = 5.0
 """As if so many codes of magnitude one spoke for no prediction at all."""
@@ -61,7 +61,7 @@ def fit(grids: Sequence[Grid], has_base: Sequence[bool], codes: Codes) -> list[P
 
 
 def _channel_features(grids: Sequence[Grid], has_base: Sequence[bool], codes: Codes) -> NDArray[np.float32]:
-    """Return (3, n): the row's mean, the column's mean, and the width that the decoder will expect at each code."""
+    """Return (3, n): the mean of either channel, and the width that the decoder will expect at each code."""
     features = np.zeros((3, codes.size), np.float32)
     surroundings = Surroundings(grids)
     groups = lane_groups(grids, has_base)
@@ -86,7 +86,8 @@ def _collect(
     first_turn, last_turn = -(-first_step // count), -(-last_step // count)
     if first_turn >= min(last_turn, group.turns):
         return
-    places, _ = group.stretch(first_turn, last_turn)
+    stretch, valid = group.stretch(first_turn, last_turn)
+    places = Places(stretch.wide[valid], stretch.narrow[valid], stretch.first[valid])
     own = (*surroundings.means(places), surroundings.width(places))
     for place in range(count):
         features[:, places.first + place] = own

@@ -4,7 +4,7 @@ A tensor is a matrix of rows (output channels) and columns (input channels) whos
 kernels has cells of one code. Every tensor gets lanes in proportion to its size, so that all of them end together and
 each step codes some of every tensor. A lane takes one cell after another and codes its kernel position by position.
 The cells of a tensor are visited along its diagonals: every stretch of them meets all rows and all columns evenly, so
-that what is known about each grows evenly too.
+that what is known about each grows evenly too. Which side is the rows' does not matter: one is longer, one shorter.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_LANES: Final = 2048
-_MIN_LANES: Final = 16
+MAX_LANES: Final = 4096
+_MIN_LANES: Final = 32
 _CODES_A_LANE: Final = 96
 _MAX_STEPS: Final = 2048
 _MAX_KERNEL: Final = 121
@@ -46,6 +46,26 @@ class Grid:
         return self.rows * self.columns
 
     @property
+    def wide(self) -> int:
+        """Channels of the longer side."""
+        return max(self.rows, self.columns)
+
+    @property
+    def narrow(self) -> int:
+        """Channels of the shorter side."""
+        return min(self.rows, self.columns)
+
+    @property
+    def wide_step(self) -> int:
+        """Cells from one channel of the longer side to the next."""
+        return self.columns if self.rows >= self.columns else 1
+
+    @property
+    def narrow_step(self) -> int:
+        """Cells from one channel of the shorter side to the next."""
+        return 1 if self.rows >= self.columns else self.columns
+
+    @property
     def codes(self) -> int:
         """Codes in the grid."""
         return self.cells * self.positions
@@ -63,19 +83,19 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Cells that lanes stand on: (n,) each."""
+class Places:
+    """Cells that lanes stand on: arrays of one shape."""
 
-    layer: Index
-    row: Index
-    column: Index
+    wide: Index
+    """Channel of the longer side, among those of all tensors."""
+    narrow: Index
+    """Channel of the shorter side."""
     first: Index
-    """Index of the cell's first code among all codes."""
+    """The cell's first code, among those of all tensors."""
 
-    def slice(self, first: int, last: int) -> Stretch:
-        """Return the places from `first` up to `last`."""
-        here = slice(first, last)
-        return Stretch(self.layer[here], self.row[here], self.column[here], self.first[here])
+    def take(self, turn: int, lanes: Index | slice) -> Places:
+        """Return the places of these lanes in one of the turns, (lanes,)."""
+        return Places(self.wide[turn, lanes], self.narrow[turn, lanes], self.first[turn, lanes])
 
 
 class LaneGroup:
@@ -88,50 +108,45 @@ class LaneGroup:
         """Cells that a lane visits, at most."""
         cells = np.array([grids[member].cells for member in members])
         strides = -(-cells // self.turns)
-        self._lane_ends = np.cumsum(strides)
         lane_of = np.repeat(np.arange(len(members)), strides)
-        self._number = np.arange(lane_of.size) - (self._lane_ends - strides)[lane_of]
+        self._number = np.arange(lane_of.size) - (np.cumsum(strides) - strides)[lane_of]
         self._stride = strides[lane_of]
         self._cells = cells[lane_of]
         self.layer = np.array(members)[lane_of]
-        shapes = np.array([(grids[member].rows, grids[member].columns) for member in members]).reshape(-1, 2)
-        self._narrow = shapes.min(axis=1)[lane_of]
-        self._wide = shapes.max(axis=1)[lane_of]
-        self._is_tall = (shapes[:, 0] >= shapes[:, 1])[lane_of]
-        self._columns = shapes[:, 1][lane_of]
+        sides = [grids[member] for member in members]
+        self._narrow = np.array([grid.narrow for grid in sides])[lane_of]
+        self._wide = np.array([grid.wide for grid in sides])[lane_of]
+        positions = self.grid.positions
+        self._wide_step = np.array([grid.wide_step * positions for grid in sides])[lane_of]
+        self._narrow_step = np.array([grid.narrow_step * positions for grid in sides])[lane_of]
         before = [_before(grids, member) for member in members]
-        self._row0, self._column0, self._first0 = np.array(before).reshape(-1, 3)[lane_of].T
+        self._wide0, self._narrow0, self._first0 = np.array(before).reshape(-1, 3)[lane_of].T
 
-    def stretch(self, first_turn: int, last_turn: int) -> tuple[Stretch, list[int]]:
-        """Return where the lanes stand in the turns of [first_turn, last_turn), and where each turn ends.
+    def stretch(self, first_turn: int, last_turn: int) -> tuple[Places, NDArray[np.bool_]]:
+        """Return where the lanes stand in the turns of [first_turn, last_turn), and whether, (turns, lanes) each.
 
-        Lanes that are done are left out.
+        Lanes that are done stay where they are.
         """
         turns = np.arange(first_turn, min(last_turn, self.turns))[:, np.newaxis]
         rank = turns * self._stride + self._number
-        diagonal, along = np.divmod(rank, self._narrow)
-        across = diagonal - along
-        across += self._wide * (across < 0)
-        row = np.where(self._is_tall, across, along)
-        column = np.where(self._is_tall, along, across)
-        first = (row * self._columns + column) * self.grid.positions + self._first0
-        layer = np.broadcast_to(self.layer, rank.shape)
         valid = rank < self._cells
-        ends = np.cumsum(valid.sum(axis=1)).tolist()
-        places = (layer, row + self._row0, column + self._column0, first)
-        if valid.all():
-            return Stretch(*(place.ravel() for place in places)), ends
-        return Stretch(*(place[valid] for place in places)), ends
+        np.minimum(rank, self._cells - 1, out=rank)
+        diagonal, narrow = np.divmod(rank, self._narrow)
+        wide = diagonal
+        wide -= narrow
+        wide += self._wide * (wide < 0)
+        first = wide * self._wide_step
+        first += narrow * self._narrow_step
+        first += self._first0
+        wide += self._wide0
+        narrow += self._narrow0
+        return Places(wide, narrow, first), valid
 
 
 def _before(grids: Sequence[Grid], member: int) -> tuple[int, int, int]:
-    """Return how many rows, columns and codes come before tensor `member`."""
+    """Return how many channels of longer and of shorter sides, and how many codes, come before tensor `member`."""
     earlier = grids[:member]
-    return (
-        sum(grid.rows for grid in earlier),
-        sum(grid.columns for grid in earlier),
-        sum(grid.codes for grid in earlier),
-    )
+    return sum(grid.wide for grid in earlier), sum(grid.narrow for grid in earlier), sum(grid.codes for grid in earlier)
 
 
 def lane_groups(grids: Sequence[Grid], has_base: Sequence[bool]) -> list[LaneGroup]:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ota_protocol.delta.contexts import Contexts, base_step, classify, mean_step
-from ota_protocol.delta.kernel_taps import TAP_UNIT, Parameters, positions
+from ota_protocol.delta.kernel_taps import CHANNEL_TAPS, TAP_UNIT, Parameters, positions
 from ota_protocol.delta.surroundings import MEAN_LIMIT, MEAN_UNIT, WIDTH_BITS, Surroundings
-from ota_protocol.delta.traversal import LaneGroup, Stretch
+from ota_protocol.delta.traversal import LaneGroup, Places
 
 Codes = NDArray[np.int32]
 Index = NDArray[np.intp]
@@ -38,37 +38,39 @@ class PointWalk:
         """
         self._group = group
         self._surroundings = surroundings
-        self._statistics = statistics
-        self._channel_taps = np.array([own[:2] for own in parameters], np.float64)
+        self._layers = statistics[group.layer]
+        self._taps = np.array([own[:CHANNEL_TAPS] for own in parameters], np.float64)[group.layer].T
         self._bases = bases
         self.steps = group.turns
 
     def begin_round(self, first_step: int, last_step: int) -> None:
         """Look ahead over the steps of a round."""
-        self._places, self._ends = self._group.stretch(first_step, last_step)
+        self._places, self._valid = self._group.stretch(first_step, last_step)
+        self._all_valid = bool(self._valid.all())
         self._contexts = self._expect(self._places)
         self._first_step = first_step
 
-    def expect(self, step: int) -> tuple[Stretch, Contexts]:
+    def expect(self, step: int) -> tuple[Places, Contexts]:
         """Return where the lanes stand at this step of the round, and the contexts there."""
         turn = step - self._first_step
-        first, last = self._ends[turn - 1] if turn else 0, self._ends[turn]
-        return self._places.slice(first, last), self._contexts.slice(first, last)
+        lanes = slice(None) if self._all_valid else self._valid[turn].nonzero()[0]
+        return self._places.take(turn, lanes), self._contexts.take((turn, lanes))
 
     def note(self, codes: Codes) -> None:
         """Take note of the codes that were found at the last step."""
 
-    def _expect(self, places: Stretch) -> Contexts:
+    def _expect(self, places: Places) -> Contexts:
         if self._bases is None:
-            row, column = self._surroundings.means(places)
-            taps = self._channel_taps[places.layer]
-            mean = mean_step(row * taps[:, 0] + column * taps[:, 1])
+            wide, narrow = self._surroundings.means(places)
+            wide *= self._taps[0]
+            narrow *= self._taps[1]
+            wide += narrow
+            mean = mean_step(wide)
         else:
             mean = base_step(self._bases[places.first])
         width = self._surroundings.width(places)
-        quarter = self._surroundings.layer_quarters()[places.layer]
-        statistics = self._statistics[places.layer]
-        return classify(statistics, width, quarter, mean, has_base=self._bases is not None)
+        quarter = self._surroundings.layer_quarters()[self._group.layer]
+        return classify(self._layers, width, quarter, mean, has_base=self._bases is not None)
 
 
 class KernelWalk:
@@ -92,7 +94,7 @@ class KernelWalk:
     def begin_round(self, first_step: int, last_step: int) -> None:
         """Nothing to look ahead for: each position depends on the one before."""
 
-    def expect(self, step: int) -> tuple[Stretch, Contexts]:
+    def expect(self, step: int) -> tuple[Places, Contexts]:
         """Return where the lanes stand at this step, and the contexts there."""
         turn, self._place = divmod(step, len(self._positions))
         if self._place == 0:
@@ -107,7 +109,7 @@ class KernelWalk:
         width = np.maximum(width, 1.0) * (1 / TAP_UNIT)
         contexts = classify(self._layers, width, self._quarters, mean_step(mean), has_base=False)
         cell = self._cell
-        return Stretch(cell.layer, cell.row, cell.column, cell.first + self._place), contexts
+        return Places(cell.wide, cell.narrow, cell.first + self._place), contexts
 
     def note(self, codes: Codes) -> None:
         """Take note of the codes that were found at the last step."""
@@ -115,14 +117,16 @@ class KernelWalk:
 
     def _enter(self, turn: int) -> None:
         """Step onto the next cells."""
-        self._cell, _ = self._group.stretch(turn, turn + 1)
-        cell = self._cell
-        if cell.layer.size != self._lanes:
-            self._lanes = cell.layer.size
-            self._taps = np.ascontiguousarray(self._parameters[cell.layer].T)
-            self._layers = self._statistics[cell.layer]
+        places, valid = self._group.stretch(turn, turn + 1)
+        lanes = valid[0].nonzero()[0]
+        self._cell = places.take(0, lanes)
+        if lanes.size != self._lanes:
+            self._lanes = lanes.size
+            self._tensors = self._group.layer[lanes]
+            self._taps = np.ascontiguousarray(self._parameters[self._tensors].T)
+            self._layers = self._statistics[self._tensors]
             self._codes = np.zeros((len(self._positions), self._lanes), np.float32)
-        self._quarters = self._surroundings.layer_quarters()[cell.layer]
-        row, column = self._surroundings.means(cell)
-        self._channel_mean = row * self._taps[0] + column * self._taps[1]
-        self._channel_width = self._surroundings.width(cell)
+        self._quarters = self._surroundings.layer_quarters()[self._tensors]
+        wide, narrow = self._surroundings.means(self._cell)
+        self._channel_mean = wide * self._taps[0] + narrow * self._taps[1]
+        self._channel_width = self._surroundings.width(self._cell)
