@@ -81,6 +81,7 @@ class Parts:
     """What lives as long as the app."""
 
     database: Database
+    blobs: Blobs
     workspace: Workspace
     maker: DeltaMaker
     queue: Queue
@@ -106,6 +107,7 @@ class Parts:
             StorageError: the disk or the database fails.
         """
         self.workspace.sweep()
+        self.blobs.sweep()
         self.queue.start(self.maker)
         for work in self.periodic:
             work.start()
@@ -220,4 +222,4 @@ def _assemble(settings: Settings, given: Overrides) -> tuple[Parts, Services]:
         catalog=catalog,
         metrics=Metrics(),
     )
-    return Parts(database, workspace, maker, queue, children, presence, refresh, periodic), services
+    return Parts(database, blobs, workspace, maker, queue, children, presence, refresh, periodic), services

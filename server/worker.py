@@ -59,8 +59,11 @@ class DurableQueue:
         """Have the task done; a task that was put before is not done twice."""
         if self._workflow is None:
             return  # not started yet, or stopped: `reconcile` puts all that is unsettled
-        with SetWorkflowID(_workflow_id(task)):
-            DBOS.enqueue_workflow(QUEUE, self._workflow, task.base or "", task.result)
+        try:
+            with SetWorkflowID(_workflow_id(task)):
+                DBOS.enqueue_workflow(QUEUE, self._workflow, task.base or "", task.result)
+        except Exception:  # what asked for the delta is committed; `reconcile` puts it again
+            log.exception("delta from %s to %s cannot be queued now", task.base or "nothing", task.result)
 
     def reconcile(self) -> None:
         """Put what is unsettled, whatever became of its workflow, and let prepared rollouts run."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from ota_protocol.digest import DigestHex
 from ota_protocol.manifest import VehicleManifest
-from ota_protocol.wire import EventKind, VehicleProgress
+from ota_protocol.wire import Event, EventKind, VehicleProgress
 from server.domain.release import KnownRelease
 
 StoredState = Literal["preparing", "active", "superseded"]
@@ -123,6 +123,19 @@ def seen(vehicle: VehicleManifest, rollout: KnownRollout, before: Progress) -> P
     if vehicle.state == "trial" and before.state in {VehicleProgress.PENDING, VehicleProgress.UPDATING}:
         return replace(before, state=VehicleProgress.TRIAL)
     return before
+
+
+def advanced(
+    vehicle: VehicleManifest, rollout: KnownRollout, before: Progress, new: Iterable[Event], *, max_failures: int
+) -> Progress:
+    """Return the progress after new events and after what the vehicle says it runs."""
+    if not rollout.covers(vehicle.vehicle):
+        return before
+    now = before
+    for event in new:
+        if (event.model, event.release) == (rollout.model, rollout.release):
+            now = now.after(event.kind, max_failures=max_failures)
+    return seen(vehicle, rollout, now)
 
 
 def shown_state(stored: StoredState, states: Collection[VehicleProgress]) -> ShownState:

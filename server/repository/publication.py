@@ -14,6 +14,9 @@ from server.domain.refusals import CheckFailedError, ConflictError
 from server.domain.signed_file import SignedFile
 from server.repository.metadata_set import PARSE_ERRORS, MetadataSet
 
+MAX_COUNTER = 1 << 53
+"""The largest integer that every JSON parser reads exactly."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -113,8 +116,9 @@ def _require_match(target: TargetFile, listing: Listing) -> int:
             remedy="sign the targets for the files that were uploaded",
         )
     counter = (target.custom or {}).get("release_counter")
-    if not isinstance(counter, int) or isinstance(counter, bool) or counter < 1:
+    if not isinstance(counter, int) or isinstance(counter, bool) or not 1 <= counter <= MAX_COUNTER:
         raise CheckFailedError(
-            f"target {listing.path} has no release counter", remedy='set custom {"release_counter": n}, n at least 1'
+            f"target {listing.path} has no release counter",
+            remedy='set custom {"release_counter": n}, n from 1 to 2^53',
         )
     return counter

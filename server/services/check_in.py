@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from pydantic import JsonValue, ValidationError
 from sqlalchemy.orm import Session
@@ -18,7 +18,7 @@ from ota_protocol.digest import sha256_hex
 from ota_protocol.manifest import VehicleManifest
 from ota_protocol.wire import Assignment, CheckIn, Event, EventKind, Instruction, VehicleProgress
 from server.domain.refusals import CheckFailedError, ForbiddenError, UnauthenticatedError
-from server.domain.rollout import KnownRollout, Progress, assign, seen, wanted_base, wanted_deltas
+from server.domain.rollout import KnownRollout, Progress, advanced, assign, wanted_base, wanted_deltas
 from server.domain.transfers import file_offer
 from server.services.catalog import Catalog, View
 from server.services.clock import Clock
@@ -145,31 +145,30 @@ class CheckInDesk:
             progress = rollouts.progress_of_vehicle(session, said.vehicle)
             if row is not None and row.manifest == dumped and not body.events:
                 return progress
-        with self._database.write() as session:
-            row = vehicles.get(session, said.vehicle)
-            if row is None:
-                raise UnauthenticatedError(f"vehicle {said.vehicle} is gone", remedy="enrol it again")
-            row.manifest = dumped
-            new = vehicles.add_new_events(session, said.vehicle, body.events, self._clock())
-            _note_ledger(row, new)
-            _note_confirmed(row, new)
-            return self._advance(session, said, new, view)
+        return self._database.change(lambda session: self._keep(session, body, dumped, view))
+
+    def _keep(self, session: Session, body: CheckIn, dumped: dict[str, Any], view: View) -> dict[str, Progress]:
+        said = body.vehicle
+        row = vehicles.get(session, said.vehicle)
+        if row is None:
+            raise UnauthenticatedError(f"vehicle {said.vehicle} is gone", remedy="enrol it again")
+        row.manifest = dumped
+        new = vehicles.add_new_events(session, said.vehicle, body.events, self._clock())
+        _note_ledger(row, new)
+        _note_confirmed(row, new)
+        return self._advance(session, said, new, view)
 
     def _advance(
-        self, session: Session, said: VehicleManifest, new: Iterable[Event], view: View
+        self, session: Session, said: VehicleManifest, new: Sequence[Event], view: View
     ) -> dict[str, Progress]:
+        """Move the vehicle's progress by its new events and by what it says; write what moved."""
         before = rollouts.progress_of_vehicle(session, said.vehicle)
-        events = list(new)
+        open_rollouts = [r for r in view.rollouts if r.state != "superseded" or r.name in before]
         after = dict(before)
-        for rollout in view.rollouts:
-            if rollout.state == "superseded" or not rollout.covers(said.vehicle):
-                continue
-            now = before.get(rollout.name, Progress())
-            for event in events:
-                if (event.model, event.release) == (rollout.model, rollout.release):
-                    now = now.after(event.kind, max_failures=self._rules.max_failures)
-            now = seen(said, rollout, now)
-            if now != before.get(rollout.name, Progress()):
+        for rollout in open_rollouts:
+            was = before.get(rollout.name, Progress())
+            now = advanced(said, rollout, was, new, max_failures=self._rules.max_failures)
+            if now != was:
                 rollouts.note_progress(session, rollout.name, said.vehicle, now)
                 after[rollout.name] = now
         return after
@@ -181,16 +180,20 @@ class CheckInDesk:
         missing = _missing_deltas(said, chosen, view)
         if now.state is not VehicleProgress.PENDING and not missing:
             return
-        with self._database.write() as session:
-            if now.state is VehicleProgress.PENDING:
-                updating = Progress(VehicleProgress.UPDATING, now.failures)
-                rollouts.note_progress(session, chosen.name, said.vehicle, updating)
-            for task in missing:
-                deltas.want(session, task.base, task.result, self._clock())
+        self._database.change(lambda session: self._want(session, said.vehicle, chosen, now, missing))
         if missing:
             self._catalog.stale()
         for task in missing:
             self._queue.put(task)
+
+    def _want(
+        self, session: Session, vehicle: str, chosen: KnownRollout, now: Progress, missing: Sequence[DeltaTask]
+    ) -> None:
+        if now.state is VehicleProgress.PENDING:
+            updating = Progress(VehicleProgress.UPDATING, now.failures)
+            rollouts.note_progress(session, chosen.name, vehicle, updating)
+        for task in missing:
+            deltas.want(session, task.base, task.result, self._clock())
 
 
 def _missing_deltas(said: VehicleManifest, chosen: KnownRollout, view: View) -> list[DeltaTask]:

@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from ota_protocol.wire import Enrolment, Vehicle
 from server.domain.refusals import ConflictError, NotFoundError
@@ -31,19 +31,19 @@ class Registrar:
         Raises:
             ConflictError: the name is enrolled with another token, or the token belongs to another vehicle.
         """
-        try:
-            with self._database.write() as session:
-                row = vehicles.get(session, name)
-                if row is not None:
-                    _require_same(row, enrolment)
-                    return shown(row, self._presence.pending()), False
-                row = VehicleRow(name=name, token_sha256=enrolment.token_sha256, enrolled_at=self._clock())
-                session.add(row)
-        except IntegrityError as error:
-            raise ConflictError(
-                "this token belongs to another vehicle", remedy="make a token on each vehicle of its own"
-            ) from error
-        return shown(row, {}), True
+        row, is_new = self._database.change(lambda session: self._add(session, name, enrolment))
+        return shown(row, self._presence.pending()), is_new
+
+    def _add(self, session: Session, name: str, enrolment: Enrolment) -> tuple[VehicleRow, bool]:
+        row = vehicles.get(session, name)
+        if row is not None:
+            _require_same(row, enrolment)
+            return row, False
+        if vehicles.by_token(session, enrolment.token_sha256) is not None:
+            raise ConflictError("this token belongs to another vehicle", remedy="make a token on each vehicle")
+        row = VehicleRow(name=name, token_sha256=enrolment.token_sha256, enrolled_at=self._clock())
+        session.add(row)
+        return row, True
 
     def show(self, name: str) -> Vehicle:
         """Return one vehicle.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 
 from sqlalchemy.exc import IntegrityError
 
@@ -127,6 +128,9 @@ class Publisher:
             )
         except MalformedError as error:
             raise CheckFailedError(error.message, remedy="make the manifest with `ota-build export`") from error
+        odd = [name for name, figure in manifest.metrics.items() if not math.isfinite(figure)]
+        if odd:
+            raise CheckFailedError(f"metric {odd[0][:80]!r} of the manifest is no number", remedy="leave it out")
         said = (manifest.model, manifest.release, manifest.artifact)
         if said != (model, release, request.artifact):
             raise CheckFailedError(

@@ -17,6 +17,7 @@ from server.services.clock import Clock
 from server.services.deltas import DeltaQueue, want_for
 from server.store import releases, rollouts, vehicles
 from server.store.database import Database
+from server.store.deltas import DeltaTask
 from server.store.tables import VehicleRow
 
 
@@ -37,31 +38,36 @@ class RolloutDesk:
             ConflictError: the rollout exists with another request.
             CheckFailedError: vehicles of the wave would refuse, since they confirmed a newer release.
         """
-        with self._database.write() as session:
-            known = rollouts.get(session, name)
-            if known is not None:
-                _require_same(known, request)
-                return self._shown(session, known), False
-            release = _require_release(session, request)
-            fleet = vehicles.every(session)
-            _require_vehicles(fleet, request)
-            _require_not_older(fleet, release, request)
-            rollout = KnownRollout(
-                name=name,
-                model=request.model,
-                release=request.release,
-                state="active",
-                vehicles=frozenset(request.vehicles),
-                waits_for=frozenset(),
-                created_at=self._clock(),
-            )
-            waits_for, tasks = want_for(session, release, rollout, self._clock)
-            rollout = rollout.waiting_for(waits_for)
-            rollouts.add(session, rollout)
+        tasks = self._database.change(lambda session: self._make(session, name, request))
+        if tasks is None:
+            return self.show(name), False
         self._catalog.stale()
         for task in tasks:
             self._queue.put(task)
         return self.show(name), True
+
+    def _make(self, session: Session, name: str, request: RolloutRequest) -> list[DeltaTask] | None:
+        """Add the rollout and return the deltas to be made; None if it is there already."""
+        known = rollouts.get(session, name)
+        if known is not None:
+            _require_same(known, request)
+            return None
+        release = _require_release(session, request)
+        fleet = vehicles.every(session)
+        _require_vehicles(fleet, request)
+        _require_not_older(fleet, release, request)
+        fresh = KnownRollout(
+            name=name,
+            model=request.model,
+            release=request.release,
+            state="active",
+            vehicles=frozenset(request.vehicles),
+            waits_for=frozenset(),
+            created_at=self._clock(),
+        )
+        waits_for, tasks = want_for(session, release, fresh, self._clock)
+        rollouts.add(session, fresh.waiting_for(waits_for))
+        return tasks
 
     def show(self, name: str) -> Rollout:
         """Return one rollout with its progress.

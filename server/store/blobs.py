@@ -1,17 +1,19 @@
 """Owns the files known by digest: on the disk, or in any store that obstore reaches.
 
-A blob appears under its digest whole or not at all. obstore's folder store replaces a file atomically but does not sync
-it, so the sync of the file and of its folders is done here, before anything refers to the blob.
+A blob appears under its digest whole or not at all. obstore's folder store does not sync what it writes, so in a folder
+a blob is written under another name, synced, renamed, and its folders are synced, before anything refers to it.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import obstore
 from obstore.exceptions import BaseError
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 256 << 10
 """Bytes handed to the network at a time: few wake-ups, little memory a transfer."""
 
+PART = ".part"
+PART_AGE_S = 86_400.0
+"""A half-written blob this old has no writer any more, not even in another process on the same folder."""
+
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """No room, no quota, or above the largest file that the process may write."""
 
@@ -37,6 +43,8 @@ class Blobs:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
+        prefix = store.prefix if isinstance(store, LocalStore) else None
+        self._folder = Path(prefix) if prefix is not None else None
 
     @classmethod
     def open(cls, url: str | None, data: Path) -> Blobs:
@@ -56,8 +64,31 @@ class Blobs:
     def add(self, digest: DigestHex, file: Path) -> None:
         """Keep a file whose digest was checked; after the return it outlives a power cut."""
         with mapped_errors():
-            obstore.put(self._store, _path(digest), file)
-            self._sync(_path(digest))
+            if self._folder is None:
+                obstore.put(self._store, _path(digest), file)
+                return
+            part = f"{_path(digest)}.{uuid4().hex}{PART}"
+            try:
+                obstore.put(self._store, part, file)
+                sync(self._folder / part)
+                obstore.rename(self._store, part, _path(digest))
+            except BaseException:
+                (self._folder / part).unlink(missing_ok=True)
+                raise
+            blob = self._folder / _path(digest)
+            for place in (blob.parent, self._folder):
+                sync(place)
+
+    def sweep(self) -> int:
+        """Remove what a crash left half-written in a folder, once it is old; return how many files that were."""
+        if self._folder is None:
+            return 0
+        with mapped_errors():
+            found = [file for file in self._folder.rglob("*") if PART in file.name]
+            old = [file for file in found if time.time() - file.stat().st_mtime > PART_AGE_S]
+            for file in old:
+                file.unlink(missing_ok=True)
+        return len(old)
 
     def read(self, digest: DigestHex, *, limit_bytes: int) -> bytes:
         """Return a whole small blob.
@@ -95,13 +126,6 @@ class Blobs:
     def ping(self) -> None:
         """Ask the store for an answer."""
         self.length_bytes("0" * 64)
-
-    def _sync(self, path: str) -> None:
-        if not isinstance(self._store, LocalStore) or self._store.prefix is None:
-            return
-        file = Path(self._store.prefix) / path
-        for place in (file, file.parent, file.parent.parent):
-            sync(place)
 
 
 async def _chunks(got: GetResult) -> AsyncIterator[bytes]:

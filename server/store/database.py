@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
@@ -14,9 +15,15 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from sqlalchemy.orm import Session
 
 from ota_protocol.errors import DiskFullError, RequestError, StorageError
+from server.domain.refusals import CheckFailedError, ConflictError
 
 BUSY_TIMEOUT_S = 15
 """How long a writer waits for another process's write before it gives up."""
+
+CHANGE_ATTEMPTS = 3
+"""On one machine the first attempt holds; a second replica can be in the way once, hardly twice."""
+
+T = TypeVar("T")
 
 _WRITES = "registry_writes"
 
@@ -80,6 +87,18 @@ class Database:
         with self._writer, mapped_errors(), Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
+    def change(self, work: Callable[[Session], T]) -> T:
+        """Do `work` in one transaction, and once more where another replica made the same rows meanwhile.
+
+        Raises:
+            ConflictError: it happened again and again.
+            StorageError: as `write`.
+        """
+        for _ in range(CHANGE_ATTEMPTS):
+            with suppress(IntegrityError), self.write() as session:
+                return work(session)
+        raise ConflictError("somebody else is changing the same thing", remedy="try again")
+
     def ping(self) -> None:
         """Ask the database for an answer.
 
@@ -96,11 +115,15 @@ class Database:
 
 @contextmanager
 def mapped_errors() -> Iterator[None]:
-    """Turn the driver's failures into ours. Integrity errors pass, as answers; programming errors, as bugs of ours."""
+    """Turn the driver's failures into ours. Integrity errors pass, as answers; programming errors pass, as our bugs."""
     try:
         yield
-    except (IntegrityError, ProgrammingError, DataError):
+    except (IntegrityError, ProgrammingError):
         raise
+    except (DataError, OverflowError) as error:
+        raise CheckFailedError(
+            f"a value cannot be kept: {str(error)[:120]}", remedy="send plain text and numbers of 63 bits"
+        ) from error
     except DBAPIError as error:
         said = str(error.orig)
         if "disk is full" in said or "No space left" in said:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
+from pydantic import JsonValue
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
@@ -46,7 +49,7 @@ def manifest(row: VehicleRow) -> VehicleManifest | None:
 def note_seen(session: Session, seen: Mapping[str, datetime]) -> None:
     """Write when vehicles were last seen, in one statement for all."""
     if seen:
-        session.execute(update(VehicleRow), [{"name": name, "last_seen_at": at} for name, at in seen.items()])
+        session.execute(update(VehicleRow), [{"name": name, "last_seen_at": at} for name, at in sorted(seen.items())])
 
 
 def add_new_events(session: Session, vehicle: str, events: Iterable[Event], now: datetime) -> list[Event]:
@@ -63,10 +66,24 @@ def _event_row(vehicle: str, key: str, event: Event, now: datetime) -> EventRow:
         vehicle=vehicle,
         id=key,
         kind=event.kind.value,
-        at=event.at,
+        at=_moment(event.at, now),
         received_at=now,
         model=event.model,
         release=event.release,
-        detail=event.detail,
-        figures=dict(event.figures),
+        detail=event.detail.replace("\0", "\ufffd"),
+        figures=_finite(event.figures),
     )
+
+
+def _finite(figures: Mapping[str, JsonValue]) -> dict[str, Any]:
+    """Return the figures with null for what is no number: PostgreSQL's JSON knows no NaN, and the event must be kept."""
+    kept: dict[str, Any] = json.loads(json.dumps(figures), parse_constant=lambda _: None)
+    return kept
+
+
+def _moment(said: datetime, now: datetime) -> datetime:
+    """Return what a vehicle's clock said, or our own time where it said something that no calendar has."""
+    try:
+        return said.astimezone(UTC)
+    except (OverflowError, ValueError):
+        return now

@@ -186,6 +186,13 @@ def test_a_manifest_that_is_none(registry: Registry) -> None:
     problem(registry.publish(Build("tiny", "2.0.0", sound.artifact, b'{"format": 1}'), 2), 422, "ota-build export")
 
 
+def test_a_metric_that_is_no_number(registry: Registry) -> None:
+    sound = build("2.0.0")
+    manifest = sound.manifest.replace(b'{"top1":0.5}', b'{"top1":NaN}')
+    assert manifest != sound.manifest
+    problem(registry.publish(Build("tiny", "2.0.0", sound.artifact, manifest), 2), 422, "top1")
+
+
 def test_a_manifest_of_another_release(registry: Registry) -> None:
     other = build("3.0.0")
     problem(registry.publish(Build("tiny", "2.0.0", other.artifact, other.manifest), 2), 422, "not of tiny 2.0.0")
@@ -251,7 +258,7 @@ def test_targets_signed_for_other_bytes(registry: Registry) -> None:
     problem(registry.publish(made, 2, registry.signed(registry.next_targets(other, 2))), 422, "is signed for")
 
 
-@pytest.mark.parametrize("counter", [0, -1, True, "2", None])
+@pytest.mark.parametrize("counter", [0, -1, True, "2", None, (1 << 53) + 1, 1 << 80])
 def test_targets_without_a_sound_counter(registry: Registry, counter: Any) -> None:
     made = build("2.0.0", seed=3)
     problem(registry.publish(made, counter), 422, "release_counter")
@@ -378,6 +385,26 @@ def test_a_check_in_that_is_no_json(registry: Registry, content: bytes) -> None:
     car = registry.enrol("car-1")
     headers = {"Authorization": f"Bearer {car.token}"}
     problem(registry.client.post("/api/v1/check-in", content=content, headers=headers), 422)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"detail": "a\0b"},
+        {"at": "0001-01-01T00:00:00+14:00"},
+        {"at": "9999-12-31T23:59:59-12:00"},
+        {"at": "2026-11-01T12:00:00"},
+        {"figures": {"sent": 1 << 70, "received": 1}},
+        {"figures": {"sent": [[[[[1]]]]], "received": None}},
+        {"kind": "bytes", "figures": {"sent": True, "received": 1.5}},
+    ],
+)
+def test_an_odd_event_is_kept_and_harms_nothing(registry: Registry, odd: dict[str, Any]) -> None:
+    car = registry.enrol("car-1")
+    said = event("waiting") | odd
+    assert car.check_in(said)["accepted"] == [said["id"]]
+    assert registry.get("/api/v1/savings").status_code == 200
+    assert registry.get("/api/v1/vehicles/car-1").status_code == 200
 
 
 def test_more_events_than_a_check_in_carries(registry: Registry) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from server.store import schema
 from server.store.database import Database, database_url
 from server.store.tables import Table
 from tests.support.postgres import Postgres, postgres
-from tests.support.registry import build, event
+from tests.support.registry import Vehicle, build, event
 from tests.support.server_process import ServerProcess, server_process, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("server_process")]
@@ -60,6 +61,7 @@ def test_publish_deltas_check_in_and_a_kill(database_server: Postgres, tmp_path:
         assert not (server.data / "registry.sqlite").exists()
         assert not (server.data / "workflows.sqlite").exists()
         assert one_of_many_publishes(server)
+        assert_odd_events_are_kept(car)
         assert_survives_its_database(server, database_server)
 
 
@@ -72,6 +74,17 @@ def one_of_many_publishes(server: ServerProcess) -> bool:
     assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
     refused = next(made for made, answer in zip(builds, answers, strict=True) if answer.status_code == 409)
     return server.registry.publish(refused, 4).status_code == 201
+
+
+def assert_odd_events_are_kept(car: Vehicle) -> None:
+    """Send what PostgreSQL itself would refuse: the vehicle must get rid of its events."""
+    said = [event("waiting") | {"detail": "a\0b"}, event("waiting", odd="\0", pad=["\ud83d\ude00"])]
+    said += [event("waiting") | {"at": at} for at in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00")]
+    content = json.dumps(car.body([*said, event("waiting", speed=float("nan"), far=float("-inf"))]))
+    headers = {"Authorization": f"Bearer {car.token}"}
+    answer = car.client.post("/api/v1/check-in", content=content, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["accepted"]) == 5
 
 
 def assert_survives_its_database(server: ServerProcess, database_server: Postgres) -> None:
