@@ -33,10 +33,13 @@ def encode(base: bytes | None, result: bytes, *, progress: Progress | None = Non
         progress: called with the share done, 0 to 1.
     """
     report = progress or _ignore
-    if base is not None and base == result:
-        return _identical(result)
     full = _encode(None, result, lambda share: report(share / 2))
-    delta = full if base is None else _encode(base, result, lambda share: report((1 + share) / 2))
+    if base is None:
+        delta = full
+    elif base == result:
+        delta = _identical(result)
+    else:
+        delta = _encode(base, result, lambda share: report((1 + share) / 2))
     report(1.0)
     return min(full, delta, key=len)
 

@@ -15,6 +15,7 @@ import numpy as np
 import zstandard
 
 from ota_protocol.delta.entropy import decode_symbols, encode_symbols
+from ota_protocol.delta.varint import Cursor, write_unsigned
 from ota_protocol.errors import DeltaError
 
 PLAIN: Final = 0
@@ -26,9 +27,15 @@ dictionary, a byte each."""
 
 CHUNK_BYTES: Final = 256 << 10
 """What is unpacked is handed on in pieces of this size."""
+SYMBOLS_BLOCK: Final = 1 << 19
+"""Bytes with a frequency table of their own."""
 MAX_WINDOW_LOG: Final = 26
 """64 MiB; larger windows do not fit the vehicle's memory."""
 _MIN_WINDOW_LOG: Final = 12
+_SYMBOLS_FACTOR: Final = 28
+"""Memory of decoding a block of symbols, for each of its bytes."""
+_FIXED_BYTES: Final = 1 << 20
+"""Pieces on their way, and what the decompressors hold beside their windows."""
 _SAMPLES: Final = 4
 _SAMPLE_BYTES: Final = 1 << 13
 _PROMISE: Final = 0.99
@@ -45,19 +52,20 @@ def pack(data: bytes, dictionary: bytes = b"", *, numbers: bool = False) -> byte
         numbers: the bytes come from numbers, where repeated strings are the exception: a sample decides whether
             looking for them is worth the time.
     """
-    candidates = [bytes([PLAIN]) + data]
+    plain = bytes([PLAIN]) + data
     sample = _sample(data)
-    short = len(data) == len(sample)
-    if dictionary and not short:
-        return min(*candidates, _zstd(data, dictionary), key=len)
+    if len(sample) == len(data):
+        tried = (_lzma(data, trial) for trial in _LZMA_TRIALS)
+        return min(plain, _zstd(data, dictionary), _symbols(data), *tried, key=len)
+    if dictionary:
+        return min(plain, _zstd(data, dictionary), key=len)
     trial = min(_LZMA_TRIALS, key=lambda trial: len(_lzma(sample, trial)))
     by_symbols, by_lzma = len(_symbols(sample)), len(_lzma(sample, trial))
-    if short or by_symbols < _PROMISE * len(sample):
+    candidates = [plain]
+    if by_symbols < _PROMISE * len(sample):
         candidates.append(_symbols(data))
-    if short or not numbers or by_lzma < _PROMISE * min(by_symbols, len(sample)):
+    if not numbers or by_lzma < _PROMISE * min(by_symbols, len(sample)):
         candidates.append(_lzma(data, trial))
-    if short:
-        candidates.append(_zstd(data, dictionary))
     return min(candidates, key=len)
 
 
@@ -98,7 +106,7 @@ def unpack_stream(
     elif method == LZMA:
         yield from _unlzma(body, length, part, memory_bytes)
     elif method == SYMBOLS:
-        yield decode_symbols(body, length, None, 256, 1).tobytes()
+        yield from _unsymbols(body, length, part)
     else:
         raise DeltaError(f"packing method {method} is unknown", op=part, remedy="update the agent")
 
@@ -110,11 +118,37 @@ def _plain(body: bytes, length: int, part: str) -> Iterator[bytes]:
         yield body[first : first + CHUNK_BYTES]
 
 
+# ── frequencies alone ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def _symbols(data: bytes) -> bytes:
-    return bytes([SYMBOLS]) + encode_symbols(np.frombuffer(data, np.uint8), None, 256, 1)
+    out = bytearray([SYMBOLS])
+    for first in range(0, len(data), SYMBOLS_BLOCK):
+        block = np.frombuffer(data, np.uint8)[first : first + SYMBOLS_BLOCK]
+        coded = encode_symbols(block, None, 256, 1)
+        out += write_unsigned(len(coded)) + coded
+    return bytes(out)
+
+
+def _unsymbols(body: bytes, length: int, part: str) -> Iterator[bytes]:
+    cursor = Cursor(body, part)
+    for first in range(0, length, SYMBOLS_BLOCK):
+        coded = cursor.take(cursor.unsigned())
+        try:
+            yield decode_symbols(coded, min(SYMBOLS_BLOCK, length - first), None, 256, 1).tobytes()
+        except DeltaError as error:
+            raise DeltaError(error.message, op=part, remedy="fetch it again") from error
+    if cursor.remaining:
+        raise DeltaError("bytes follow its last block", op=part)
 
 
 # ── zstd ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def unpack_memory(length: int, dictionary: int = 0) -> int:
+    """Return the bytes that unpacking needs: a window, a dictionary known already, and pieces on their way."""
+    window = 1 << _window_log(length + dictionary)
+    return dictionary + max(2 * window, _SYMBOLS_FACTOR * min(length, SYMBOLS_BLOCK)) + _FIXED_BYTES
 
 
 def _window_log(size: int) -> int:

@@ -8,13 +8,12 @@ import numpy as np
 
 from ota_protocol.delta.coders.job import Coder, Job
 from ota_protocol.delta.format import Op
-from ota_protocol.delta.packing import CHUNK_BYTES, MAX_WINDOW_LOG, unpack_stream
+from ota_protocol.delta.packing import unpack_memory, unpack_stream
 from ota_protocol.errors import DeltaError
 
 
 def _memory(op: Op) -> int:
-    window = 1 << min(MAX_WINDOW_LOG, max(12, (op.length + op.reference_length).bit_length()))
-    return op.reference_length + op.payload_length + window + 2 * CHUNK_BYTES
+    return op.payload_length + op.reference_length + unpack_memory(op.length, op.reference_length)
 
 
 def _insert(job: Job) -> Iterator[bytes]:

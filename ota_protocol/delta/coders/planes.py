@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ota_protocol.delta.coders.job import Coder, Job
 from ota_protocol.delta.format import Op
-from ota_protocol.delta.packing import CHUNK_BYTES, MAX_WINDOW_LOG, pack, unpack
+from ota_protocol.delta.packing import CHUNK_BYTES, pack, unpack, unpack_memory
 from ota_protocol.delta.varint import Cursor, write_unsigned
 from ota_protocol.errors import DeltaError
 
@@ -40,8 +40,7 @@ def encode(width: int, rotation: int, data: bytes) -> tuple[tuple[int, ...], byt
 
 
 def _memory(op: Op) -> int:
-    window = 1 << min(MAX_WINDOW_LOG, max(12, op.length.bit_length()))
-    return 2 * op.payload_length + 3 * op.length + window + _FIXED_BYTES
+    return 2 * op.payload_length + 3 * op.length + unpack_memory(op.length) + _FIXED_BYTES
 
 
 def _decode(job: Job) -> Iterator[bytes]:
