@@ -126,7 +126,7 @@ def main() -> None:
     try:
         app()
     except OtaError as error:
-        Console(stderr=True, soft_wrap=True).print(f"ota-demo: {error}", style="red", markup=False)
+        Console(stderr=True, soft_wrap=True).print(f"ota-demo: {error}", style="red", markup=False, highlight=False)
         raise SystemExit(error.exit_code) from error
 
 
