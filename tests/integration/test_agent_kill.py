@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from edge_client.enrolment import enrol
 from edge_client.journal import Journal
 from edge_client.machine import State
+from edge_client.status import report
 from ota_protocol.digest import sha256_hex
 from ota_protocol.wire import EventKind
 from tests.support.model_fake import fine_tuned, make_frames, tiny_release
@@ -37,12 +39,8 @@ class Yard:
         self.registry = registry
         self.state = folder / "car"
         self.frames = make_frames(folder / "frames")
-        (folder / "root.json").write_bytes(registry.repository.pinned_root)
-        (folder / "token").write_text(ENROLMENT_TOKEN)
-        trust = ["--enrolment-token-file", str(folder / "token"), "--root", str(folder / "root.json")]
-        who = ["--registry", address, "--vehicle", "car-1"]
-        done = agent("enrol", "--state", str(self.state), *who, *trust)
-        assert done.returncode == 0, done.stderr
+        self.address = address
+        enrol(self.state, address, "car-1", enrolment_token=ENROLMENT_TOKEN, root=registry.repository.pinned_root)
 
     @contextmanager
     def running(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -68,8 +66,7 @@ class Yard:
             journal.close()
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(agent("status", "--state", str(self.state)).stdout)
-        return found
+        return report(self.state)
 
 
 def agent(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -186,6 +183,17 @@ def test_sigterm_ends_a_slow_download_within_seconds(yard: Yard) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0
         assert time.monotonic() - began < 5
+
+
+def test_commands_enrol_and_show_a_vehicle(yard: Yard, tmp_path: Path) -> None:
+    (tmp_path / "root.json").write_bytes(yard.registry.repository.pinned_root)
+    (tmp_path / "token").write_text(ENROLMENT_TOKEN + "\n")
+    state, who = ["--state", str(tmp_path / "new")], ["--registry", yard.address, "--vehicle", "car-2"]
+    trust = ["--enrolment-token-file", str(tmp_path / "token"), "--root", str(tmp_path / "root.json")]
+    done = agent("enrol", *state, *who, *trust)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "car-2" in yard.registry.tokens
+    assert json.loads(agent("status", *state).stdout)["vehicle"] == "car-2"
 
 
 def test_second_agent_on_the_same_folder_is_refused(yard: Yard) -> None:

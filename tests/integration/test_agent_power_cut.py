@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -47,14 +50,28 @@ class Prepared:
         return Path(shutil.copytree(self.state, folder / "car"))
 
 
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return Prepared(tmp_path_factory.mktemp("good"), SECOND)
+def quick_folder() -> TemporaryDirectory[str]:
+    """Return a folder in memory where there is one: the cuts are made by the tests, so a real disk adds only time."""
+    memory = Path("/dev/shm")
+    return TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with quick_folder() as path:
+        yield Path(path)
 
 
 @pytest.fixture(scope="module")
-def bad(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return Prepared(tmp_path_factory.mktemp("bad"), BAD)
+def good() -> Iterator[Prepared]:
+    with quick_folder() as path:
+        yield Prepared(Path(path), SECOND)
+
+
+@pytest.fixture(scope="module")
+def bad() -> Iterator[Prepared]:
+    with quick_folder() as path:
+        yield Prepared(Path(path), BAD)
 
 
 def run_until(state: Path, registry: FakeRegistry, power: Power, end: EventKind) -> bool:
@@ -76,8 +93,8 @@ def run_until(state: Path, registry: FakeRegistry, power: Power, end: EventKind)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", range(ROWS + 1))
-def test_update_ends_the_same_after_a_power_cut(good: Prepared, tmp_path: Path, at: int) -> None:
-    state = good.copy(tmp_path)
+def test_update_ends_the_same_after_a_power_cut(good: Prepared, folder: Path, at: int) -> None:
+    state = good.copy(folder)
     was_cut = run_until(state, good.registry, Power(at), EventKind.CONFIRMED)
     assert was_cut is (at < ROWS), "the update has another number of changes: correct ROWS"
     assert not run_until(state, good.registry, Power(), EventKind.CONFIRMED)
@@ -87,8 +104,8 @@ def test_update_ends_the_same_after_a_power_cut(good: Prepared, tmp_path: Path, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", range(0, ROLL_BACK_ROWS, 5))
-def test_roll_back_ends_the_same_after_a_power_cut(bad: Prepared, tmp_path: Path, at: int) -> None:
-    state = bad.copy(tmp_path)
+def test_roll_back_ends_the_same_after_a_power_cut(bad: Prepared, folder: Path, at: int) -> None:
+    state = bad.copy(folder)
     assert run_until(state, bad.registry, Power(at), EventKind.FAILED)
     assert not run_until(state, bad.registry, Power(), EventKind.FAILED)
     require_end(state, bad.registry, FIRST)

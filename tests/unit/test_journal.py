@@ -60,6 +60,15 @@ def test_save_that_fails_midway_saves_nothing(journal: Journal) -> None:
     assert journal.outbox(1_000) == ()
 
 
+def test_events_are_not_saved_without_their_state(journal: Journal) -> None:
+    journal._db.execute("CREATE TRIGGER no BEFORE INSERT ON history BEGIN SELECT RAISE(FAIL, 'no'); END")
+    record = UpdateRecord(model="tiny", release="1.0.0", result="failed")
+    with pytest.raises(StorageError, match="save the state"):
+        journal.save(Saved(State.FAILED, UPDATE), events=[event()], record=record)
+    assert journal.load() == Saved()
+    assert journal.outbox(10) == ()
+
+
 def fill(journal: Journal) -> None:
     """Let SQLite itself run out of room."""
     journal._db.execute("PRAGMA max_page_count = 1")
