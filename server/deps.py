@@ -1,4 +1,7 @@
-"""Owns what an API function can ask for: the services of its app, and who is calling."""
+"""Owns what an API function can ask for: the services of its app, and who is calling.
+
+What does not wait is `async`, since FastAPI calls everything else in a thread.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +46,12 @@ BEARER = HTTPBearer(auto_error=False, description="operator, enrolment or vehicl
 """Puts the scheme into OpenAPI; `token` does the reading, so that each failure is a problem of ours."""
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     """Return the services of the app that the request came to."""
     return cast("Services", request.app.state.services)
 
 
-def token(request: Request) -> str:
+async def token(request: Request) -> str:
     """Return the bearer token of a request.
 
     Raises:

@@ -12,7 +12,7 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-def get_health() -> dict[str, str]:
+async def get_health() -> dict[str, str]:
     """Tell that the process answers."""
     return {"status": "alive"}
 

@@ -76,7 +76,7 @@ def _event_row(vehicle: str, key: str, event: Event, now: datetime) -> EventRow:
 
 
 def _finite(figures: Mapping[str, JsonValue]) -> dict[str, Any]:
-    """Return the figures with null for what is no number: PostgreSQL's JSON knows no NaN, and the event must be kept."""
+    """Return the figures with null for what is no number: PostgreSQL's JSON knows no NaN, and events are kept."""
     kept: dict[str, Any] = json.loads(json.dumps(figures), parse_constant=lambda _: None)
     return kept
 
