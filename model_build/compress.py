@@ -13,8 +13,9 @@ from model_build.compress_report import compression_report
 from model_build.compression.search import Goal
 from model_build.network import Network
 from model_build.passes.compress_weights import CompressWeights, Outcome
+from model_build.passes.quantize_activations import QuantizeActivations
 from model_build.pictures import read_tensors
-from model_build.recipe import Gate, Progress, Recipe
+from model_build.recipe import Gate, Pass, Progress, Recipe
 from model_build.release_folder import BuiltRelease
 from model_build.weights import exported
 from ota_protocol.delta.encode import encode
@@ -35,7 +36,8 @@ class Compression:
         model, release: the name it is published under.
         pictures: calibration photographs.
         goal: budget or bound on the KL that is searched for.
-        base: the ONNX file that vehicles hold already.
+        base: the ONNX file that vehicles hold already; its activations are held as it holds them.
+        weights_only: leave activations in float32: more faithful, but no faster than the uncompressed.
         judges, classes: pictures to judge by and what they show; the held-back calibration pictures if empty.
         gate: what the result must reach where it is judged.
         max_full_bytes: bound on the compressed full.
@@ -46,6 +48,7 @@ class Compression:
     pictures: CalibrationPictures
     goal: Goal
     base: bytes | None = None
+    weights_only: bool = False
     judges: Sequence[Path] = ()
     classes: Sequence[int] = ()
     gate: Gate = field(default_factory=Gate)
@@ -72,14 +75,17 @@ def compress(network: Network, wanted: Compression, progress: Progress) -> Compr
     start = time.perf_counter()
     outcomes: list[Outcome] = []
     prepared = wanted.preprocessing
+    learn = read_tensors(wanted.pictures.learn, prepared)
     step = CompressWeights(
-        learn=read_tensors(wanted.pictures.learn, prepared),
+        learn=learn,
         check=read_tensors(wanted.pictures.check, prepared),
         goal=wanted.goal,
         base=exported.read(wanted.base, "the base") if wanted.base is not None else None,
         on_outcome=outcomes.append,
     )
-    built = build(network, _order(wanted, step), progress)
+    plain = wanted.weights_only or wanted.base is not None
+    passes: list[Pass] = [step] if plain else [QuantizeActivations(learn), step]
+    built = build(network, _order(wanted, passes), progress)
     transfers = _transfers(built.artifact, wanted.base)
     _check_bytes(len(transfers[FULL_FILE]), wanted.max_full_bytes)
     figures = compression_report(
@@ -91,11 +97,11 @@ def compress(network: Network, wanted: Compression, progress: Progress) -> Compr
     return Compressed(replace(built, report={**built.report, **figures}), transfers)
 
 
-def _order(wanted: Compression, step: CompressWeights) -> Order:
+def _order(wanted: Compression, passes: Sequence[Pass]) -> Order:
     return Order(
         model=wanted.model,
         release=wanted.release,
-        recipe=Recipe([step]),
+        recipe=Recipe(passes),
         judges=wanted.judges or wanted.pictures.check,
         classes=wanted.classes,
         golden=wanted.pictures.learn,

@@ -58,6 +58,9 @@ def compress(
         Path | None,
         typer.Option(help="Release that vehicles hold: its codes stay where that saves bytes.", metavar="RELEASE"),
     ] = None,
+    weights_only: Annotated[
+        bool, typer.Option("--weights-only", help="Leave activations in float32: more faithful, but not faster.")
+    ] = False,
     architecture: OfArchitecture = None,
     preprocessing: Prepared = PreprocessingName.CAFFE,
     photographs: Annotated[
@@ -87,6 +90,7 @@ def compress(
         pictures=calibration_pictures(calibration, photographs),
         goal=goal,
         base=_read_base(base),
+        weights_only=weights_only,
         judges=judges,
         classes=classes,
         gate=Gate(min_top1, min_top5, min_agreement, gate_kl),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from model_build.compression.known import KnownLayer
 from model_build.compression.rounding import LIMIT
+from model_build.network import ActivationScale
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,10 +18,12 @@ class Plan:
         price: nats of KL that one bit is worth: the global trade-off.
         sensitivities: by convolution, nats for a unit of the layer's cost.
         known: by convolution, what the base release holds of it; empty without a base.
+        activations: by tensor, how it is held in 8 bits; absent ones stay float32.
         limit: largest code.
     """
 
     price: float
     sensitivities: Mapping[str, float]
     known: Mapping[str, KnownLayer] = field(default_factory=dict)
+    activations: Mapping[str, ActivationScale] = field(default_factory=dict)
     limit: int = LIMIT

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from model_build.compression.eight_bits import round_trip
 from model_build.compression.flow import Convolver, Portions, Values, Workers, flow
 from model_build.compression.layer import LayerFigures, compress_layer
 from model_build.compression.plan import Plan
 from model_build.compression.reference import Reference
 from model_build.compression.windows import Moments, Sums, Windows, moments, sums
+from model_build.export import IMAGE
 from model_build.network import Network, QuantizedLayer
 from model_build.squeezenet import Convolution
 
@@ -40,10 +42,18 @@ def walk(reference: Reference, plan: Plan, threads: Workers, progress: Callable[
         progress(len(layers) / len(network.layers))
         if one is network.architecture.head:
             return values
-        return threads.map(Convolver(one, layer.kernel, layer.bias), values)
+        convolver = Convolver(one, layer.kernel, layer.bias)
+        return threads.map(lambda value: _held(plan, one.name, convolver(value)), values)
 
-    flow(network.architecture, reference.images, convolve, threads)
-    return Walked(Network(network.architecture, layers), figures)
+    images = threads.map(lambda value: _held(plan, IMAGE, value), reference.images)
+    flow(network.architecture, images, convolve, threads)
+    return Walked(Network(network.architecture, layers, plan.activations), figures)
+
+
+def _held(plan: Plan, name: str, values: Values) -> Values:
+    """Return a tensor as the compressed network holds it."""
+    held = plan.activations.get(name)
+    return values if held is None else round_trip(values, held)
 
 
 def _moments(reference: Reference, one: Convolution, values: Portions, threads: Workers) -> Moments:

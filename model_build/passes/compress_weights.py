@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -13,7 +13,8 @@ from model_build.compression.flow import Workers, portions, workers
 from model_build.compression.known import known_layers
 from model_build.compression.plan import Plan
 from model_build.compression.reference import Reference, observe
-from model_build.compression.search import Goal, Point, search
+from model_build.compression.rounding import LIMIT
+from model_build.compression.search import FIRST_PRICE, Goal, Point, search
 from model_build.compression.sensitivity import sensitivities
 from model_build.compression.walk import walk
 from model_build.evaluate import closeness
@@ -26,6 +27,8 @@ from ota_protocol.errors import RequestError
 OBSERVING, SENSING = 0.1, 0.3
 """Shares of the pass's time up to the end of each stage, for the progress bar; the search takes the rest."""
 EXPECTED_TRIES = 4
+SUMMED_LIMIT = 64
+"""Largest code beside 8-bit activations: processors without VNNI add two products in 16 bits, and 2 × 255 × 64 fits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +43,7 @@ class Outcome:
 
     point: Point
     tried: Sequence[tuple[float, int, float]]
-    sensitivities: dict[str, float]
+    sensitivities: Mapping[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +81,15 @@ class CompressWeights:
             known_layers(self.base, network)
 
     def rewrite(self, network: Network, progress: Callable[[float], None]) -> Network:
+        plain = replace(network, activations={})
         with workers(self.threads) as threads:
-            reference = observe(network, portions(self.learn), threads, lambda share: progress(OBSERVING * share))
-            found = sensitivities(reference, threads, lambda share: progress(OBSERVING + (SENSING - OBSERVING) * share))
-            outcome = self._search(reference, found, threads, progress)
+            reference = observe(plain, portions(self.learn), threads, lambda share: progress(OBSERVING * share))
+            found = sensitivities(reference, threads, partial(_part, progress, OBSERVING, SENSING - OBSERVING))
+            known = known_layers(self.base, network) if self.base is not None else {}
+            activations = network.activations if self.base is None else self.base.activations
+            limit = LIMIT if not activations else SUMMED_LIMIT
+            plan = Plan(FIRST_PRICE, found, known, activations, limit)
+            outcome = self._search(reference, plan, threads, progress)
         self.on_outcome(outcome)
         return outcome.point.walked.network
 
@@ -89,17 +97,14 @@ class CompressWeights:
         assert before.layers.keys() == after.layers.keys()
         assert all(isinstance(layer, QuantizedLayer) for layer in after.layers.values())
 
-    def _search(
-        self, reference: Reference, found: dict[str, float], threads: Workers, progress: Callable[[float], None]
-    ) -> Outcome:
+    def _search(self, reference: Reference, plan: Plan, threads: Workers, progress: Callable[[float], None]) -> Outcome:
         wanted = Session(to_onnx(reference.network)).probabilities(self.check)
-        known = known_layers(self.base, reference.network) if self.base is not None else {}
         tried: list[tuple[float, int, float]] = []
 
         def attempt(price: float) -> Point:
             first = SENSING + (1 - SENSING) * min(len(tried) / EXPECTED_TRIES, 0.9)
             report = partial(_part, progress, first, (1 - SENSING) / EXPECTED_TRIES)
-            walked = walk(reference, Plan(price, found, known), threads, report)
+            walked = walk(reference, replace(plan, price=price), threads, report)
             artifact = to_onnx(walked.network)
             kl = closeness(Session(artifact).probabilities(self.check), wanted)["kl"]
             tried.append((price, len(encode(None, artifact)), kl))
@@ -107,7 +112,7 @@ class CompressWeights:
 
         point = search(self.goal, attempt)
         progress(1.0)
-        return Outcome(point, tuple(tried), found)
+        return Outcome(point, tuple(tried), plan.sensitivities)
 
 
 def _part(progress: Callable[[float], None], first: float, width: float, share: float) -> None:
