@@ -1,68 +1,64 @@
-"""`ota-agent` installs from its own wheel, without the server's code or libraries, and works."""
+"""`ota-agent` installs from its own wheel, without the server's code or libraries, and works there."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import venv
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-FORBIDDEN = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "dbos", "obstore", "onnx", "torch", "server")
-"""None of these may be importable beside an agent; `onnx` is not `onnxruntime`."""
+from tests.support.clean_environment import CleanEnvironment, make_environment
+from tests.support.model_fake import make_frames, tiny_release
+from tests.support.registry_fake import ENROLMENT_TOKEN, FakeRegistry, serve
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow]
 
+FOREIGN = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "dbos", "obstore", "onnx", "torch"}
+FOREIGN_CODE = ("server", "model_build", "demo", "tests")
 
-def run(*command: str | Path, cwd: Path) -> str:
-    quiet = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=cwd, env=quiet, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    return done.stdout
+EXERCISE = """
+import importlib.util, sys, threading
+from pathlib import Path
+from edge_client.agent import Agent
+from edge_client.composition import compose
+from edge_client.machine import State
+from edge_client.settings import AgentSettings
+absent = [name for name in sys.argv[3].split(",") if importlib.util.find_spec(name)]
+assert not absent, absent
+stop = threading.Event()
+timer = threading.Timer(60, stop.set)
+timer.start()
+settings = AgentSettings(state=sys.argv[1], frames=sys.argv[2], check_in_s=0.1, frame_interval_s=0.01, trial_frames=3)
+with compose(settings, stop) as parts:
+    Agent(parts, lambda state: stop.set() if state is State.IDLE else None).run()
+    print(parts.journal.history()[-1].result)
+timer.cancel()
+"""
+"""Runs a whole update, self-test in its child process included, with nothing but the wheels of a vehicle."""
 
 
 @pytest.fixture(scope="module")
-def vehicle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty environment with the two wheels of a vehicle in it; the registry of packages must be in reach."""
-    folder = tmp_path_factory.mktemp("vehicle")
-    for distribution in ("ota_protocol", "edge_client"):
-        build = (
-            sys.executable,
-            "-m",
-            "build",
-            "--wheel",
-            "--no-isolation",
-            "-o",
-            folder / "wheels",
-            ROOT / distribution,
-        )
-        run(*build, cwd=folder)
-    venv.create(folder / "env", with_pip=True)
-    wheels = sorted((folder / "wheels").glob("*.whl"))
-    pip = (folder / "env" / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check")
-    run(*pip, "-c", ROOT / "constraints.txt", *wheels, cwd=folder)
-    return folder
+def environment(tmp_path_factory: pytest.TempPathFactory) -> CleanEnvironment:
+    return make_environment(tmp_path_factory.mktemp("clean"), "ota_protocol", "edge_client")
 
 
-def test_nothing_of_the_server_comes_along(vehicle: Path) -> None:
-    names = ", ".join(repr(name) for name in FORBIDDEN)
-    script = f"import importlib.util as u; print([n for n in ({names}) if u.find_spec(n)])"
-    assert run(vehicle / "env" / "bin" / "python", "-c", script, cwd=vehicle) == "[]\n"
+def test_nothing_foreign_is_declared(environment: CleanEnvironment) -> None:
+    assert not environment.names & FOREIGN
+    assert {"squeezeota-agent", "squeezeota-protocol", "onnxruntime", "tuf", "httpx"} <= environment.names
 
 
-def test_agent_of_the_wheel_runs(vehicle: Path) -> None:
-    assert "enrol" in run(vehicle / "env" / "bin" / "ota-agent", "--help", cwd=vehicle)
-    script = (
-        "import edge_client.agent, edge_client.composition, edge_client.runtime as r; print(r.newest_opset() >= 17)"
-    )
-    assert run(vehicle / "env" / "bin" / "python", "-c", script, cwd=vehicle) == "True\n"
-
-
-def test_wheel_is_typed_and_small(vehicle: Path) -> None:
-    installed = list((vehicle / "env" / "lib").glob("python3*/site-packages/edge_client"))
-    assert len(installed) == 1
-    assert (installed[0] / "py.typed").exists()
-    assert sum(path.stat().st_size for path in (vehicle / "wheels").glob("squeezeota_agent*.whl")) < 100_000
+def test_the_installed_agent_runs_an_update(environment: CleanEnvironment, tmp_path: Path) -> None:
+    registry = FakeRegistry()
+    registry.publish(tiny_release("1.0.0", 1))
+    registry.assign("1.0.0")
+    (tmp_path / "root.json").write_bytes(registry.repository.pinned_root)
+    (tmp_path / "token").write_text(ENROLMENT_TOKEN)
+    frames = make_frames(tmp_path / "frames")
+    state = str(tmp_path / "car")
+    trust = ["--enrolment-token-file", str(tmp_path / "token"), "--root", str(tmp_path / "root.json")]
+    with serve(registry) as address:
+        who = ["--registry", address, "--vehicle", "car-1"]
+        done = environment.run("-m", "edge_client", "enrol", "--state", state, *who, *trust)
+        assert done.returncode == 0, done.stderr
+        absent = ",".join(sorted(FOREIGN) + list(FOREIGN_CODE))
+        done = environment.run("-c", EXERCISE, state, str(frames), absent)
+    assert (done.returncode, done.stdout) == (0, "confirmed\n"), done.stderr
