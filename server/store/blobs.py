@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, GenericError
 from obstore.store import LocalStore, from_url
 
 from ota_protocol.digest import DigestHex
@@ -114,24 +114,38 @@ class Blobs:
                 out.write(chunk)
 
     async def stream(self, digest: DigestHex, start: int, end: int) -> AsyncIterator[bytes]:
-        """Return the bytes [start, end) of a blob, chunk by chunk; it is opened before the first chunk is asked for.
+        """Return the bytes [start, end) of a blob, chunk by chunk; it is opened before the first is asked for.
+
+        Some stores that speak S3 answer a range with the status of a whole file, which obstore rightly refuses; from
+        those the whole file is read, and what was not asked for is left out.
 
         Raises:
             NotFoundError: it is not held.
         """
         with mapped_errors(), _found(digest):
-            got = await obstore.get_async(self._store, _path(digest), options={"range": (start, end)})
-        return _chunks(got)
+            try:
+                got = await obstore.get_async(self._store, _path(digest), options={"range": (start, end)})
+            except GenericError as error:
+                if "non-partial" not in str(error):
+                    raise
+                return _chunks(await obstore.get_async(self._store, _path(digest)), start, end)
+        return _chunks(got, 0, end - start)
 
     def ping(self) -> None:
         """Ask the store for an answer."""
         self.length_bytes("0" * 64)
 
 
-async def _chunks(got: GetResult) -> AsyncIterator[bytes]:
+async def _chunks(got: GetResult, start: int, end: int) -> AsyncIterator[bytes]:
+    position = 0
     with mapped_errors():
         async for chunk in got.stream(min_chunk_size=CHUNK_BYTES):
-            yield bytes(chunk)
+            wanted = bytes(chunk)[max(0, start - position) : max(0, end - position)]
+            position += len(chunk)
+            if wanted:
+                yield wanted
+            if position >= end:
+                return
 
 
 def sync(place: Path) -> None:
