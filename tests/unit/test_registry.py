@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -52,6 +54,27 @@ def test_page_of_events_stays_within_what_the_registry_takes() -> None:
     assert len(seen[0].content) <= MAX_CHECK_IN_BYTES
     assert 0 < len(sent) <= MAX_EVENTS
     assert sent == long[: len(sent)]
+
+
+def test_registry_may_say_more_than_this_vehicle_knows() -> None:
+    told = {"check_in_after_s": 5, "root_version": 1, "weather": "rain", "assignment": assignment() | {"priority": 3}}
+    found = registry(200, json.dumps(told).encode()).check_in(VEHICLE, ())
+    assert found.assignment is not None
+    assert found.assignment.release == "1.0.0"
+
+
+def assignment() -> dict[str, Any]:
+    transfer = {"target": "m", "digest": "a" * 64, "length_bytes": 9, "result": "a" * 64, "mirror": "x"}
+    file = {"digest": "a" * 64, "length_bytes": 9}
+    offer = {"target": "m", "file": file, "candidates": [{"kind": "raw", "transfers": [transfer]}]}
+    return {
+        "rollout": "first",
+        "model": "tiny",
+        "release": "1.0.0",
+        "release_counter": 1,
+        "artifact": offer,
+        "manifest": offer,
+    }
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b'{"check_in_after_s": -1, "root_version": 1}', b"\xff", b"{}"])
