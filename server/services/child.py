@@ -20,6 +20,9 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 MAX_ANSWER_BYTES = 1 << 20
 
+MAX_RUNNING = 2
+"""One that makes deltas and one that checks a publication; more would take the memory that each is granted."""
+
 
 class StoppingError(StorageError):
     """The server is stopping, and so is all work that can be done later."""
@@ -31,6 +34,7 @@ class Children:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._slots = threading.BoundedSemaphore(MAX_RUNNING)
         self._is_stopping = False
 
     def run(self, module: str, arguments: Sequence[str], *, timeout_s: float, what: str) -> dict[str, Any]:
@@ -41,16 +45,18 @@ class Children:
             StoppingError: the server is stopping.
             StorageError: it could not be started.
         """
-        child = self._start([sys.executable, "-m", module, *arguments])
-        try:
-            stdout, stderr = child.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired as error:
-            child.kill()
-            child.communicate()
-            raise CheckFailedError(f"{what} took more than {timeout_s:g} s", remedy="make the model smaller") from error
-        finally:
-            with self._lock:
-                self._running.discard(child)
+        with self._slots:
+            child = self._start([sys.executable, "-m", module, *arguments])
+            try:
+                stdout, stderr = child.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired as error:
+                child.kill()
+                child.communicate()
+                remedy = "make the model smaller"
+                raise CheckFailedError(f"{what} took more than {timeout_s:g} s", remedy=remedy) from error
+            finally:
+                with self._lock:
+                    self._running.discard(child)
         self._require_running()
         if child.returncode != 0 or len(stdout) > MAX_ANSWER_BYTES:
             ending = _ending(child.returncode, stderr)

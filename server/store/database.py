@@ -12,6 +12,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from ota_protocol.errors import DiskFullError, RequestError, StorageError
@@ -19,6 +20,9 @@ from server.domain.refusals import CheckFailedError, ConflictError
 
 BUSY_TIMEOUT_S = 15
 """How long a writer waits for another process's write before it gives up."""
+
+POOL_SIZE = 32
+"""Connections kept; as many again are opened and closed on a rush. Requests run in 40 threads, each with one or two."""
 
 CHANGE_ATTEMPTS = 3
 """On one machine the first attempt holds; a second replica can be in the way once, hardly twice."""
@@ -57,11 +61,12 @@ class Database:
         self.url = url
         self._writer = threading.RLock()
         if url.get_backend_name() == "sqlite":
-            self.engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
+            options = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
+            self.engine = create_engine(url, connect_args=options, pool_size=POOL_SIZE, max_overflow=POOL_SIZE)
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
-            self.engine = create_engine(url, pool_pre_ping=True, pool_size=16)
+            self.engine = create_engine(url, pool_pre_ping=True, pool_size=POOL_SIZE, max_overflow=POOL_SIZE)
         self._writing: Engine = self.engine.execution_options(**{_WRITES: True})
 
     @contextmanager
@@ -120,6 +125,8 @@ def mapped_errors() -> Iterator[None]:
         yield
     except (IntegrityError, ProgrammingError):
         raise
+    except PoolTimeoutError as error:
+        raise StorageError("the database is too busy", remedy="try again") from error
     except (DataError, OverflowError) as error:
         raise CheckFailedError(
             f"a value cannot be kept: {str(error)[:120]}", remedy="send plain text and numbers of 63 bits"

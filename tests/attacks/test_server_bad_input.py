@@ -132,6 +132,14 @@ def test_a_token_is_never_written_down(registry: Registry, folder: Path) -> None
     assert sha256_hex(token.encode()) in rows
 
 
+def test_a_large_upload_without_a_good_token_hears_why(registry: Registry) -> None:
+    data = b"z" * (MAX_UPLOAD_BYTES - 1)
+    path = f"/api/v1/blobs/{sha256_hex(data)}"
+    for token, status in (("wrong", 401), (registry.enrol("car-large").token, 403)):
+        headers = {"Authorization": f"Bearer {token}"}
+        problem(registry.client.put(path, content=data, headers=headers), status)
+
+
 # ── publishing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
