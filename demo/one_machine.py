@@ -25,7 +25,7 @@ READY_TIMEOUT_S: Final = 120.0
 """Ready takes three seconds; the rest is for a machine that is busy with other things."""
 CHECK_IN_S: Final = 2.0
 """Often enough to watch; a vehicle in the field asks every few minutes."""
-FRAME_INTERVAL_S: Final = 0.2
+FRAME_INTERVAL_S: Final = 0.25
 TRIAL_FRAMES: Final = 12
 """More than there are frames, so that every frame was answered before a release is confirmed."""
 MARK: Final = "squeezeota-demo"
