@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,12 +25,16 @@ from ota_protocol.delta.source import Source
 from ota_protocol.errors import DiskFullError, OtaError, RequestError, StorageError
 from ota_protocol.manifest import MAX_ARTIFACT_BYTES
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make, apply and show deltas between files.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Make, apply and show deltas between files.",
+)
 
 BaseArgument = Annotated[Path, typer.Argument(help="File that the delta starts from; - for the empty base.")]
 _NO_BASE = Path("-")
 _MANY_OPS = 40
-_ENOSPC = 28
 
 
 class FileSource:
@@ -69,8 +74,7 @@ def apply_command(
 ) -> None:
     """Write RESULT, what DELTA makes of BASE."""
     limits = Limits(memory_bytes=memory_mb << 20)
-    with _source(base) as known, _source(delta) as program, _bar("applying") as report:
-        assert program is not None
+    with _optional_source(base) as known, _source(delta) as program, _bar("applying") as report:
         total = max(1, read_delta(program, limits=limits).header.result_length)
         with _replacing(result) as file:
             written = 0
@@ -92,7 +96,6 @@ def show(
 ) -> None:
     """Print what DELTA does: its header, its ops, their coders and bytes."""
     with _source(delta) as program:
-        assert program is not None
         found = read_delta(program, limits=Limits(memory_bytes=MAX_ARTIFACT_BYTES))
     console = Console()
     _print_header(console, found)
@@ -105,7 +108,7 @@ def main() -> None:
     try:
         app()
     except OtaError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"ota-delta: {error}", err=True)
         sys.exit(error.exit_code)
 
 
@@ -159,7 +162,7 @@ def _foreign_errors(path: Path) -> Iterator[None]:
     except (FileNotFoundError, IsADirectoryError, PermissionError, NotADirectoryError) as error:
         raise RequestError(f"{path}: {error.strerror}", remedy="check the path") from error
     except OSError as error:
-        if error.errno == _ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(f"{path}: no space left", remedy="free some space and try again") from error
         raise StorageError(f"{path}: {error.strerror}") from error
 
@@ -173,10 +176,17 @@ def _read_file(path: Path) -> bytes:
 
 
 @contextmanager
-def _source(path: Path) -> Iterator[Source | None]:
+def _optional_source(path: Path) -> Iterator[Source | None]:
+    """Yield the file, or None where it is `-`."""
     if path == _NO_BASE:
         yield None
         return
+    with _source(path) as source:
+        yield source
+
+
+@contextmanager
+def _source(path: Path) -> Iterator[Source]:
     with _foreign_errors(path):
         file = path.open("rb")
     with file:
@@ -186,18 +196,17 @@ def _source(path: Path) -> Iterator[Source | None]:
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """Yield a file that takes the place of `path` once everything is on the disk, or vanishes."""
+    partial = path.absolute().with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     with _foreign_errors(path):
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                yield file  # type: ignore[misc]  # NamedTemporaryFile is a BinaryIO in all but name
+        try:
+            with partial.open("xb") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-        folder = os.open(path.parent, os.O_RDONLY)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        folder = os.open(partial.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:

@@ -140,7 +140,8 @@ def _sample(data: bytes, tensor: Tensor, count: int) -> NDArray[np.float64]:
     else:
         width = form.bits // 8
         chosen = np.frombuffer(view, np.uint8).reshape(-1, width)[places].tobytes()
-        numbers = np.nan_to_num(to_floats(chosen, form).astype(np.float64), posinf=0, neginf=0)
+        with np.errstate(invalid="ignore"):
+            numbers = np.nan_to_num(to_floats(chosen, form).astype(np.float64), posinf=0, neginf=0)
     numbers -= numbers.mean()
     return numbers / max(float(np.linalg.norm(numbers)), 1e-300)
 
