@@ -22,6 +22,7 @@ from edge_client.result import Result, Step, failed
 from edge_client.runtime import load
 from edge_client.slots import NAMES
 from edge_client.steps import STEPS
+from edge_client.supervisor import tell_supervisor
 from ota_protocol.errors import OtaError, PeerError, StorageError
 from ota_protocol.manifest import VehicleManifest
 from ota_protocol.wire import MAX_EVENTS, EventKind, Instruction
@@ -74,10 +75,12 @@ class Agent:
         """
         self.resume()
         self._parts.inference.start()
+        tell_supervisor("READY=1")
         while not self._parts.stop.is_set():
             self.turn()
+            tell_supervisor(f"WATCHDOG=1\nSTATUS={self._saved.state}")
             self._parts.stop.wait(self._pause_s())
-        self._parts.inference.join(timeout=5.0)
+        tell_supervisor("STOPPING=1")
 
     def resume(self) -> None:
         """Go on where the last run ended, however it ended."""
@@ -99,7 +102,8 @@ class Agent:
         _log.info("%s: state %s", parts.vehicle, state)
 
     def turn(self) -> None:
-        """Check in if it is time, then run one step if it is time."""
+        """Check in if it is time, then run one step if it is time; end the work on a frame that hangs."""
+        self._parts.inference.cancel_after(self._parts.settings.self_test_timeout_s)
         if time.monotonic() >= self._check_in_at:
             self._check_in()
         if self._saved.update is not None and time.monotonic() >= self._step_at and not self._parts.stop.is_set():

@@ -107,6 +107,7 @@ def compose(
             yield parts
         finally:
             stop.set()
+            parts.inference.finish()
             writer.join(timeout=5.0)
             client.close()
             parts.journal.close()

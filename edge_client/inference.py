@@ -20,6 +20,8 @@ from edge_client.runtime import LoadedModel, Prediction
 from ota_protocol.errors import MalformedError, SelfTestError
 
 KEPT_PREDICTIONS: Final = 8
+STOP_S: Final = 2.0
+"""A frame that takes longer than this does not hold up the end of the process."""
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +85,7 @@ class Inference(threading.Thread):
         self._trial = TrialCount()
         self._predictions: deque[Prediction] = deque(maxlen=KEPT_PREDICTIONS)
         self._warned: set[str] = set()
-        self._busy_since_s: float | None = None
+        self._busy: tuple[LoadedModel, float] | None = None
 
     @property
     def count(self) -> FrameCount:
@@ -110,9 +112,16 @@ class Inference(threading.Thread):
 
     def cancel_after(self, limit_s: float) -> None:
         """End the work on a frame that has taken longer than `limit_s`: its model fails on it."""
-        line, since = self._line, self._busy_since_s
-        if line.model is not None and since is not None and time.monotonic() - since > limit_s:
-            line.model.cancel()
+        busy = self._busy
+        if busy is not None and time.monotonic() - busy[1] > limit_s:
+            busy[0].cancel()
+
+    def finish(self) -> None:
+        """Wait for the frame that is worked on, but not long, once the stop event is set."""
+        if self.is_alive():
+            self.join(timeout=STOP_S)
+            self.cancel_after(0.0)
+            self.join(timeout=STOP_S)
 
     def swap(self, model: LoadedModel | None, *, fallback: LoadedModel | None = None, on_trial: bool = False) -> None:
         """Let `model` answer from the next frame on; starts the count of a trial anew."""
@@ -138,14 +147,14 @@ class Inference(threading.Thread):
         except MalformedError as error:
             self._skip(path, error)
             return
-        self._busy_since_s = time.monotonic()
+        self._busy = (line.model, time.monotonic())
         try:
             self._record(line, line.model.predict(pixels, path.name))
         except SelfTestError as error:
             self._record_failure(line, error)
             self._answer_otherwise(line, path)
         finally:
-            self._busy_since_s = None
+            self._busy = None
 
     def _answer_otherwise(self, line: _Line, path: Path) -> None:
         """Answer a frame that the model failed on by the model before it."""

@@ -78,6 +78,8 @@ class LoadedModel:
             outputs = [self.manifest.outputs[0].name]
             answer = self._session.run(outputs, {self._input: tensor}, self._run_options)[0]
         except Exception as error:
+            # A run that was cancelled leaves its options cancelled; the next frame begins afresh.
+            self._run_options = ort.RunOptions()
             raise SelfTestError(f"{self.manifest.release} fails on a frame: {_first_line(error)}") from error
         flat = np.asarray(answer, np.float32).reshape(-1)
         if flat.size != len(self.manifest.labels) or not np.isfinite(flat).all():
@@ -85,7 +87,7 @@ class LoadedModel:
         return flat
 
     def cancel(self) -> None:
-        """Let a run that goes on in another thread end with an error, and every later one too."""
+        """Let a run that goes on in another thread end with an error."""
         self._run_options.terminate = True
 
     def predict(self, pixels: NDArray[np.uint8], frame: str) -> Prediction:

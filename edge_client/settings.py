@@ -35,7 +35,7 @@ class AgentSettings(BaseSettings):
     trial_timeout_s: float = Field(default=600.0, gt=0, description="a trial that takes longer is rolled back")
     trial_boots: int = Field(default=3, ge=1, description="starts of the agent within one trial before it rolls back")
     self_test_timeout_s: float = Field(
-        default=60.0, gt=0, description="a self-test, or a frame of a trial, that takes longer has failed"
+        default=60.0, gt=0, description="a self-test, or a frame, that takes longer has failed"
     )
     request_timeout_s: float = Field(default=20.0, gt=0, description="silence on the link after which a request fails")
     attempts: int = Field(default=12, ge=1, description="failed attempts after which a release is given up for a while")

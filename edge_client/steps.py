@@ -143,7 +143,6 @@ def _identity(model: LoadedModel) -> tuple[str, str]:
 
 def _judge(parts: Parts, update: Update, passed_s: float) -> Result:
     count, settings = parts.inference.trial, parts.settings
-    parts.inference.cancel_after(settings.self_test_timeout_s)
     if count.failed:
         raise SelfTestError(f"the model failed in its trial: {count.reason}")
     if count.served >= settings.trial_frames:

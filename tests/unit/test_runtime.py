@@ -91,6 +91,18 @@ def test_model_with_fewer_classes_than_labels(tmp_path: Path) -> None:
         model.check_golden_samples()
 
 
+def test_run_that_hangs_can_be_cancelled_and_the_model_goes_on(tmp_path: Path) -> None:
+    artifact = endless_artifact()
+    manifest = manifest_for(artifact, "tiny", "1.0.0", golden=GOLDEN)
+    model = load(*files(tmp_path, TinyRelease("tiny", "1.0.0", 1, artifact, manifest.to_bytes())))
+    for _ in range(2):
+        threading.Timer(0.2, model.cancel).start()
+        began = time.monotonic()
+        with pytest.raises(SelfTestError, match="fails on a frame"):
+            model.check_golden_samples()
+        assert 0.1 < time.monotonic() - began < 10
+
+
 def test_newest_opset_is_what_the_runtime_really_takes(tmp_path: Path) -> None:
     newest = newest_opset()
     assert newest >= 17
