@@ -10,6 +10,7 @@ from pathlib import Path
 from model_build.build import Order, build
 from model_build.calibration import CalibrationPictures
 from model_build.compress_report import compression_report
+from model_build.compression.known import Base
 from model_build.compression.search import Goal
 from model_build.network import Network
 from model_build.passes.compress_weights import CompressWeights, Outcome
@@ -80,7 +81,7 @@ def compress(network: Network, wanted: Compression, progress: Progress) -> Compr
         learn=learn,
         check=read_tensors(wanted.pictures.check, prepared),
         goal=wanted.goal,
-        base=exported.read(wanted.base, "the base") if wanted.base is not None else None,
+        base=Base(exported.read(wanted.base, "the base"), wanted.base) if wanted.base is not None else None,
         on_outcome=outcomes.append,
     )
     plain = wanted.weights_only or wanted.base is not None

@@ -44,7 +44,8 @@ def compress(
     model: Annotated[str, typer.Option(help="Name of the model: lower case, digits, '-' and '_'.")] = "squeezenet",
     release: Annotated[str, typer.Option(help="Name of the release: X.Y.Z.")] = "1.0.0",
     budget_bytes: Annotated[
-        int | None, typer.Option(help="Most bytes of model.onnx.full: the most faithful network within.", min=1)
+        int | None,
+        typer.Option(help="Most bytes on the wire (of the delta, if a base is given): the best within.", min=1),
     ] = None,
     max_kl: Annotated[
         float | None,

@@ -28,6 +28,19 @@ class KnownLayer:
     layer: QuantizedLayer
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Base:
+    """A release that vehicles hold.
+
+    Args:
+        network: read back from its file.
+        artifact: the file.
+    """
+
+    network: Network
+    artifact: bytes
+
+
 def known_layers(base: Network, network: Network) -> dict[str, KnownLayer]:
     """Return by the name of each convolution what `base` holds of it.
 

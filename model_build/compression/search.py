@@ -25,7 +25,7 @@ class Goal:
     """What the compressed network has to keep within; one of both is given.
 
     Args:
-        budget_bytes: of the compressed full.
+        budget_bytes: of what travels: the delta if there is a base, else the compressed full.
         max_kl: nats, on pictures that were not calibrated on.
     """
 
@@ -49,12 +49,12 @@ class Point:
 
     price: float
     walked: Walked
-    full_bytes: int
+    wire_bytes: int
     kl: float
 
     def figure(self, goal: Goal) -> float:
         """Return what `goal` bounds."""
-        return float(self.full_bytes) if goal.budget_bytes is not None else self.kl
+        return float(self.wire_bytes) if goal.budget_bytes is not None else self.kl
 
 
 def search(goal: Goal, attempt: Callable[[float], Point], first_price: float = FIRST_PRICE) -> Point:
@@ -106,12 +106,12 @@ def _next(goal: Goal, tried: list[Point]) -> float:
 
 def _out_of_reach(goal: Goal, tried: list[Point]) -> RequestError:
     if goal.budget_bytes is not None:
-        least = min(point.full_bytes for point in tried)
+        least = min(point.wire_bytes for point in tried)
         return RequestError(
             f"{goal.budget_bytes:,} bytes are out of reach", remedy=f"the smallest reached is {least:,} bytes"
         )
     nearest = min(tried, key=lambda point: point.kl)
     return RequestError(
         f"a KL of {goal.bound:g} is out of reach",
-        remedy=f"the nearest reached is {nearest.kl:.4g} at {nearest.full_bytes:,} bytes",
+        remedy=f"the nearest reached is {nearest.kl:.4g} at {nearest.wire_bytes:,} bytes",
     )

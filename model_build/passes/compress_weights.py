@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_build.compression.flow import Workers, portions, workers
-from model_build.compression.known import known_layers
+from model_build.compression.known import Base, known_layers
 from model_build.compression.plan import Plan
 from model_build.compression.reference import Reference, observe
 from model_build.compression.rounding import LIMIT
@@ -37,7 +37,7 @@ class Outcome:
 
     Args:
         point: the chosen network.
-        tried: every network on the way, by (price, bytes of the full, KL).
+        tried: every network on the way, by (price, bytes on the wire, KL).
         sensitivities: by convolution.
     """
 
@@ -62,7 +62,7 @@ class CompressWeights:
     learn: NDArray[np.float32]
     check: NDArray[np.float32]
     goal: Goal
-    base: Network | None = None
+    base: Base | None = None
     threads: int | None = None
     on_outcome: Callable[[Outcome], None] = field(default=lambda _: None)
 
@@ -78,15 +78,15 @@ class CompressWeights:
         if not all(isinstance(layer, FloatLayer) for layer in network.layers.values()):
             raise RequestError("the network is quantised already", remedy="start from float weights")
         if self.base is not None:
-            known_layers(self.base, network)
+            known_layers(self.base.network, network)
 
     def rewrite(self, network: Network, progress: Callable[[float], None]) -> Network:
         plain = replace(network, activations={})
         with workers(self.threads) as threads:
             reference = observe(plain, portions(self.learn), threads, lambda share: progress(OBSERVING * share))
             found = sensitivities(reference, threads, partial(_part, progress, OBSERVING, SENSING - OBSERVING))
-            known = known_layers(self.base, network) if self.base is not None else {}
-            activations = network.activations if self.base is None else self.base.activations
+            known = known_layers(self.base.network, network) if self.base is not None else {}
+            activations = network.activations if self.base is None else self.base.network.activations
             limit = LIMIT if not activations else SUMMED_LIMIT
             plan = Plan(FIRST_PRICE, found, known, activations, limit)
             outcome = self._search(reference, plan, threads, progress)
@@ -99,6 +99,7 @@ class CompressWeights:
 
     def _search(self, reference: Reference, plan: Plan, threads: Workers, progress: Callable[[float], None]) -> Outcome:
         wanted = Session(to_onnx(reference.network)).probabilities(self.check)
+        base = self.base.artifact if self.base is not None else None
         tried: list[tuple[float, int, float]] = []
 
         def attempt(price: float) -> Point:
@@ -107,7 +108,7 @@ class CompressWeights:
             walked = walk(reference, replace(plan, price=price), threads, report)
             artifact = to_onnx(walked.network)
             kl = closeness(Session(artifact).probabilities(self.check), wanted)["kl"]
-            tried.append((price, len(encode(None, artifact)), kl))
+            tried.append((price, len(encode(base, artifact)), kl))
             return Point(price, walked, *tried[-1][1:])
 
         point = search(self.goal, attempt)
