@@ -15,24 +15,23 @@ import httpx
 import pytest
 
 from ota_protocol.digest import sha256_hex
-from tests.support.registry import Build, build, event
+from server.services.clock import utc_now
+from tests.support.registry import Build, HandClock, Registry, build, event, running_registry
 from tests.support.server_process import ServerProcess, server_process, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("server_process")]
 
-KILLS = 5
-
 FIRST, SECOND = build("1.0.0"), build("1.1.0", changed=20)
 
 
-def end_state(server: ServerProcess) -> dict[str, Any]:
+def end_state(registry: Registry) -> dict[str, Any]:
     """Return what is published and offered, without what depends on the time."""
-    models = server.registry.get("/api/v1/models").json()
+    models = registry.get("/api/v1/models").json()
     for model in models:
         for release in model["releases"]:
             del release["published_at"]
             release["deltas"].sort(key=lambda delta: delta["target"])
-    targets = server.registry.current_targets().signed
+    targets = registry.current_targets().signed
     return {"models": models, "targets": sorted(targets.targets), "version": targets.version}
 
 
@@ -48,31 +47,33 @@ def publish_until_done(server: ServerProcess, made: Build, counter: int) -> None
     wait_until(lambda: deltas_settled(server))
 
 
-def undisturbed(folder: Path) -> tuple[dict[str, Any], float]:
-    with server_process(folder) as server:
-        server.start()
-        publish_until_done(server, FIRST, 1)
-        began = time.monotonic()
-        publish_until_done(server, SECOND, 2)
-        return end_state(server), time.monotonic() - began
+def undisturbed(folder: Path) -> dict[str, Any]:
+    """Return what is published and offered where nothing is killed, in this process."""
+    with running_registry(folder, HandClock(utc_now())) as registry:
+        for counter, made in enumerate((FIRST, SECOND), start=1):
+            assert registry.publish(made, counter).status_code == 201
+        registry.queue.run()
+        return end_state(registry)
 
 
-def test_killed_at_any_moment_of_a_publish(tmp_path: Path) -> None:
-    expected, seconds = undisturbed(tmp_path / "undisturbed")
+@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.nightly)])
+def test_killed_at_any_moment_of_a_publish(tmp_path: Path, kills: int) -> None:
     with server_process(tmp_path / "killed") as server:
         server.start()
-        publish_until_done(server, FIRST, 1)
         car, moved = server.registry.enrol("car-1"), event("bytes", sent=1000, received=90_000, period_start=0)
         assert car.check_in(moved)["accepted"] == [moved["id"]]
-        for step in range(KILLS):
+        began = time.monotonic()
+        publish_until_done(server, FIRST, 1)
+        seconds = time.monotonic() - began
+        for step in range(kills):
             publishing = threading.Thread(target=try_publish, args=(server, SECOND, 2))
             publishing.start()
-            time.sleep(seconds * step / (KILLS - 1))
+            time.sleep(seconds * step / kills)
             server.kill()
             publishing.join()
             server.start()
         publish_until_done(server, SECOND, 2)
-        assert end_state(server) == expected
+        assert end_state(server.registry) == undisturbed(tmp_path / "undisturbed")
         assert list((server.data / "incoming").iterdir()) == []
         fleet = server.registry.get("/api/v1/savings").json()["fleet"]
         assert (fleet["sent_bytes"], fleet["received_bytes"]) == (1000, 90_000)

@@ -6,13 +6,12 @@ from pathlib import Path
 
 from ota_protocol.delta.apply import apply_bytes
 from ota_protocol.digest import sha256_hex
-from server.services.child import Children
 from tests.support.registry import build, event, running_registry
 
 
 def test_a_second_release_comes_as_a_delta(tmp_path: Path) -> None:
     first, second = build("1.0.0"), build("1.1.0", changed=20)
-    with running_registry(tmp_path, children=Children()) as registry:
+    with running_registry(tmp_path) as registry:
         assert registry.publish(first, 1).status_code == 201
         registry.queue.run()
         assert registry.roll_out(first, "first").json()["state"] == "running"
