@@ -6,7 +6,7 @@ DISTRIBUTIONS := ota_protocol model_build server edge_client demo
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-keep test test-quick check e2e bench fuzz clean
+.PHONY: help install demo demo-keep test test-quick check e2e bench bench-delta fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -35,6 +35,18 @@ check: $(INSTALLED) ## ruff, mypy strict, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+PEERS := .venvs/bench
+bench-delta: $(INSTALLED) $(PEERS)/.installed ## deltas beside byte differs, on the same pairs, in one run (an hour)
+	nice -n 10 $(BIN)/python -m benchmarks.delta
+
+$(PEERS)/.installed: benchmarks/delta-requirements.txt
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/delta-requirements.txt
+	@touch $@
+
+fuzz: $(INSTALLED) ## 100,000 broken deltas (half an hour)
+	$(BIN)/python -m pytest -m nightly -n 2 tests/attacks
 
 e2e: $(INSTALLED) ## the fleet of docker-compose.yml, run to its end
 	$(BIN)/python -m pytest -m e2e tests/e2e -s

@@ -67,13 +67,13 @@ def make_pairs(console: Console) -> None:
     pictures = SHARED / "data" / "imagenet-sample"
     if not (WORK / "all.npz").exists():
         console.print("fine-tuning")
-        _run(sys.executable, "-m", "benchmarks.delta_pairs", "base", WORK)
-        _run(PEERS_PYTHON, ROOT / "benchmarks" / "delta_finetune.py", WORK / "base.npz", pictures, WORK)
+        run(sys.executable, "-m", "benchmarks.delta_pairs", "base", WORK)
+        run(PEERS_PYTHON, ROOT / "benchmarks" / "delta_finetune.py", WORK / "base.npz", pictures, WORK)
     console.print("making pairs")
-    _run(sys.executable, "-m", "benchmarks.delta_pairs", "pairs", WORK, SHARED)
+    run(sys.executable, "-m", "benchmarks.delta_pairs", "pairs", WORK, SHARED)
 
 
-def _run(*words: str | Path) -> str:
+def run(*words: str | Path) -> str:
     done = subprocess.run(  # noqa: S603 - our own scripts
         [str(word) for word in words],
         cwd=ROOT,
@@ -109,7 +109,7 @@ def _measure(codec: str, action: str, folder: Path) -> Figures:
     program = codec.split(maxsplit=1)[0]
     if program in PROGRAMS and not shutil.which(program):
         raise SystemExit(f"{program} is not installed; on Debian: apt install xdelta3 zstd")
-    figures: Figures = json.loads(_run(python, script, codec, action, folder / "base", folder / "result", delta))
+    figures: Figures = json.loads(run(python, script, codec, action, folder / "base", folder / "result", delta))
     return figures
 
 
