@@ -55,7 +55,7 @@ class Yard:
     def run_until_killed(self, when: State, *options: str) -> None:
         where = [str(self.state), str(self.frames), when.value]
         command = [sys.executable, "-m", "tests.support.killed_agent", *where, *options]
-        done = subprocess.run(command, cwd=ROOT, timeout=60, capture_output=True, check=False)
+        done = subprocess.run(command, cwd=ROOT, timeout=120, capture_output=True, check=False)
         assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
     def saved_state(self) -> State:
@@ -71,10 +71,10 @@ class Yard:
 
 def agent(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edge_client", *arguments]
-    return subprocess.run(command, cwd=ROOT, timeout=60, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, timeout=120, capture_output=True, text=True, check=False)
 
 
-def wait_for(done: Callable[[], bool], timeout_s: float = 40.0) -> None:
+def wait_for(done: Callable[[], bool], timeout_s: float = 90.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not done():
         assert time.monotonic() < deadline, "it did not happen in time"

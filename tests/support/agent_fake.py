@@ -72,7 +72,7 @@ class Driver:
     def state(self) -> State:
         return self.agent.saved.state
 
-    def until(self, done: Callable[[Driver], bool], timeout_s: float = 20.0) -> None:
+    def until(self, done: Callable[[Driver], bool], timeout_s: float = 60.0) -> None:
         """Turn the loop until `done`, or fail."""
         deadline = time.monotonic() + timeout_s
         while not done(self):
