@@ -17,6 +17,9 @@ MAX_CANDIDATES = 8
 """As many as `FileOffer` carries."""
 
 
+Way = tuple[TransferOffer, ...]
+
+
 class DeltaGraph:
     """The deltas on offer, as edges from base to result. Frozen after construction."""
 
@@ -34,19 +37,38 @@ class DeltaGraph:
         """Return the deltas and the compressed full that yield `result`."""
         return tuple(self._into.get(result, ()))
 
-    def ways(self, held: Collection[DigestHex], result: DigestHex) -> list[tuple[TransferOffer, ...]]:
-        """Return every way of at most `MAX_CHAIN` transfers from a held base, or from nothing, to `result`."""
-        found: list[tuple[TransferOffer, ...]] = []
-        open_ends: list[tuple[TransferOffer, ...]] = [(offer,) for offer in self.into(result)]
-        while open_ends:
-            way = open_ends.pop()
-            base = way[0].base
-            if base is None or base in held:
-                found.append(way)
-            elif len(way) < MAX_CHAIN:
-                seen = {offer.result for offer in way}
-                open_ends += [(offer, *way) for offer in self.into(base) if offer.base not in seen]
-        return found
+    def ways(self, held: Collection[DigestHex], result: DigestHex) -> list[Way]:
+        """Return the ways to `result` for who holds `held`: each single transfer, and the cheapest chain of several."""
+        singles: list[Way] = [(o,) for o in self.into(result) if o.base is None or o.base in held]
+        chain = self._cheapest(frozenset(held), result, MAX_CHAIN, {})
+        return [*singles, chain] if len(chain) > 1 else singles
+
+    def _cheapest(
+        self, held: frozenset[DigestHex], result: DigestHex, transfers: int, known: dict[tuple[DigestHex, int], Way]
+    ) -> Way:
+        """Return the cheapest way of at most so many transfers; none at all is the empty way.
+
+        Each file is looked at once for each length (Bellman, 1958), so that many releases cost little.
+        """
+        key = (result, transfers)
+        if key not in known:
+            known[key] = ()
+            ways = [self._ending(offer, held, transfers, known) for offer in self.into(result)]
+            known[key] = min((way for way in ways if way), key=_length, default=())
+        return known[key]
+
+    def _ending(
+        self, offer: TransferOffer, held: frozenset[DigestHex], transfers: int, known: dict[tuple[DigestHex, int], Way]
+    ) -> Way:
+        """Return the cheapest way that ends with `offer`, or the empty way if there is none so short."""
+        if offer.base is None or offer.base in held:
+            return (offer,)
+        before = self._cheapest(held, offer.base, transfers - 1, known) if transfers > 1 else ()
+        return (*before, offer) if before else ()
+
+
+def _length(way: Way) -> int:
+    return sum(offer.length_bytes for offer in way)
 
 
 def file_offer(target: str, file: FileRef, graph: DeltaGraph, held: Collection[DigestHex]) -> FileOffer:
@@ -62,7 +84,7 @@ def file_offer(target: str, file: FileRef, graph: DeltaGraph, held: Collection[D
     return FileOffer(target=target, file=file, candidates=(*kept[: MAX_CANDIDATES - 1], raw))
 
 
-def _candidate(way: tuple[TransferOffer, ...]) -> Candidate:
+def _candidate(way: Way) -> Candidate:
     if len(way) > 1:
         return Candidate(kind="chain", transfers=way)
     return Candidate(kind="delta" if way[0].base is not None else "compressed_full", transfers=way)
