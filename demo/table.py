@@ -71,7 +71,7 @@ def _shown(prediction: PredictionFigures | None) -> str:
 
 
 def _savings(report: Report) -> Table:
-    title = f"{report.updates} updates moved {report.moved_bytes:,} B in all, control traffic included; in fp32 it were"
+    title = f"{report.updates} updates moved {report.moved_bytes:,} B, control traffic included. The same in fp32:"
     table = _table(title, "network", "one copy", "all updates", "saved", "share")
     for saving in report.savings:
         table.add_row(
