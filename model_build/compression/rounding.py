@@ -24,6 +24,8 @@ DAMPING = 0.005
 """Share of the mean diagonal added to the second moment, as in GPTQ: inputs that never fire stay invertible."""
 PULL = 0.02
 """Share of the mean diagonal by which the fitted target is held to the trained weights."""
+LEAST_LEVEL = 0.01
+"""Least mean diagonal as a share of the input's energy: below, single precision leaves nothing but noise of it."""
 _BLOCK = 32
 """Columns whose errors reach the columns beyond them in one product."""
 
@@ -61,9 +63,10 @@ def layer_problem(kernel: NDArray[np.float32], found: Moments) -> LayerProblem:
         found: moments of its input.
     """
     flat = kernel.reshape(len(kernel), -1).astype(np.float64)
-    level = float(np.trace(found.second)) / len(found.second) or 1.0
-    eye = np.eye(len(found.second))
-    pull = PULL * level
+    width = len(found.second)
+    energy = (float(np.trace(found.second)) + float(found.mean_compressed @ found.mean_compressed)) / width
+    level = max(float(np.trace(found.second)) / width, LEAST_LEVEL * energy) or 1.0
+    eye, pull = np.eye(width), PULL * level
     target = np.linalg.solve(found.second + pull * eye, (flat @ found.cross + pull * flat).T).T
     second = found.second + DAMPING * level * eye
     inverse = np.linalg.inv(second)

@@ -14,6 +14,11 @@ FIRST_PRICE = 1e-7
 LEAST_PRICE, LARGEST_PRICE = 1e-12, 1e-3
 """Below, codes fill their eight bits; above, nothing of the network is left."""
 MAX_TRIES = 6
+FLATTEST = 0.05
+"""Least slope believed, as a share of the usual one: where a curve is flat, the search takes long strides."""
+INSIDE = 0.1
+"""A new price stays this share of the bracket away from its ends, so that each try narrows it."""
+LEAST_FIGURE = 1e-9
 LARGEST_STRIDE = math.log(64)
 """Bound on one step of the search in ln(price): far from the goal the curves bend."""
 TOLERANCE = 0.01
@@ -58,7 +63,7 @@ class Point:
 
 
 def search(goal: Goal, attempt: Callable[[float], Point], first_price: float = FIRST_PRICE) -> Point:
-    """Return the point that comes nearest to `goal` from within.
+    """Return the best point within `goal`: the most faithful within a budget, or the smallest within a KL.
 
     The figures are near straight lines in ln(price), so that a secant lands within a hundredth in a few attempts.
 
@@ -79,7 +84,7 @@ def search(goal: Goal, attempt: Callable[[float], Point], first_price: float = F
     within = [point for point in tried if point.figure(goal) <= goal.bound]
     if not within:
         raise _out_of_reach(goal, tried)
-    return max(within, key=lambda point: point.figure(goal))
+    return min(within, key=lambda point: point.kl if goal.budget_bytes is not None else point.wire_bytes)
 
 
 def _at_edge(price: float, goal: Goal, figure: float) -> bool:
@@ -89,19 +94,31 @@ def _at_edge(price: float, goal: Goal, figure: float) -> bool:
 
 
 def _next(goal: Goal, tried: list[Point]) -> float:
-    """Return the price where the line through the last two points (or the usual slope) meets the goal."""
+    """Return the price where the line through the last points meets the goal, inside what is known to bracket it."""
     last = tried[-1]
-    slope = goal.slope
+    aim = math.log(goal.bound * (1 - TOLERANCE / 2) / max(last.figure(goal), LEAST_FIGURE))
+    stride = max(-LARGEST_STRIDE, min(LARGEST_STRIDE, aim / _slope(goal, tried)))
+    price = min(max(last.price * math.exp(stride), LEAST_PRICE), LARGEST_PRICE)
+    rising = goal.budget_bytes is None
+    low = [point.price for point in tried if (point.figure(goal) <= goal.bound) == rising]
+    high = [point.price for point in tried if (point.figure(goal) <= goal.bound) != rising]
+    if not low or not high:
+        return price
+    below, width = max(low), math.log(min(high) / max(low))
+    share = math.log(price / below) / width if width > 0 else INSIDE
+    return float(below * math.exp(width * min(max(share, INSIDE), 1 - INSIDE)))
+
+
+def _slope(goal: Goal, tried: list[Point]) -> float:
+    """Return d ln(figure) / d ln(price) near the last point: measured where that makes sense, else the usual one."""
+    last, slope = tried[-1], goal.slope
     if len(tried) > 1:
         before = min(tried[:-1], key=lambda point: abs(math.log(point.price / last.price)))
         run = math.log(last.price / before.price)
-        rise = math.log(max(last.figure(goal), 1e-9) / max(before.figure(goal), 1e-9))
-        if run and rise / run / slope > 0.2:
-            slope = rise / run
-    aim = goal.bound * (1 - TOLERANCE / 2)
-    stride = math.log(aim / max(last.figure(goal), 1e-9)) / slope
-    stride = max(-LARGEST_STRIDE, min(LARGEST_STRIDE, stride))
-    return max(LEAST_PRICE, min(LARGEST_PRICE, last.price * math.exp(stride)))
+        rise = math.log(max(last.figure(goal), LEAST_FIGURE) / max(before.figure(goal), LEAST_FIGURE))
+        if run:
+            return slope * max(rise / run / slope, FLATTEST)
+    return slope
 
 
 def _out_of_reach(goal: Goal, tried: list[Point]) -> RequestError:

@@ -22,6 +22,8 @@ from model_build.network import FloatLayer
 
 PICTURES = 48
 """Pictures that a layer is judged by: the figure enters under a square root, so a tenth of error is no harm."""
+LEAST = 1e-15
+"""Sensitivity of a layer that no picture tells from its rounded self: any step will do, but a number is needed."""
 NOMINAL_STEP = 0.3
 """Step in standard deviations of the layer's weights: about where the search ends."""
 
@@ -39,7 +41,7 @@ def sensitivities(reference: Reference, threads: Workers, progress: Callable[[fl
         found = Session(to_onnx(network.with_layer(name, layer))).probabilities(images)
         done.append(name)
         progress(len(done) / len(network.layers))
-        return closeness(found, wanted)["kl"] / max(cost, 1e-30)
+        return max(LEAST, closeness(found, wanted)["kl"] / max(cost, 1e-30))
 
     return dict(zip(network.layers, threads.map(measure, list(network.layers)), strict=True))
 

@@ -14,7 +14,7 @@ from model_build.compression.known import Base, known_layers
 from model_build.compression.plan import Plan
 from model_build.compression.reference import Reference, observe
 from model_build.compression.rounding import LIMIT
-from model_build.compression.search import FIRST_PRICE, Goal, Point, search
+from model_build.compression.search import FIRST_PRICE, LARGEST_PRICE, Goal, Point, search
 from model_build.compression.sensitivity import sensitivities
 from model_build.compression.walk import walk
 from model_build.evaluate import closeness
@@ -111,7 +111,8 @@ class CompressWeights:
             tried.append((price, len(encode(base, artifact)), kl))
             return Point(price, walked, *tried[-1][1:])
 
-        point = search(self.goal, attempt)
+        # From a base the dearest price comes first: where nothing has to change, one try shows it.
+        point = search(self.goal, attempt, FIRST_PRICE if self.base is None else LARGEST_PRICE)
         progress(1.0)
         return Outcome(point, tuple(tried), plan.sensitivities)
 
