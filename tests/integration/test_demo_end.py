@@ -47,7 +47,7 @@ def started(state: Path) -> list[Started]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_stops_its_fleet(demo: subprocess.Popen[str], tmp_path: Path, number: signal.Signals) -> None:
     fleet = started(tmp_path / "state")
     demo.send_signal(number)
