@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ota_protocol.delta.contexts import MAX_LAYERS, OCTAVES, Contexts, octave_and_sign, table_sizes
 from ota_protocol.delta.kernel_taps import Parameters
-from ota_protocol.delta.magnitude_choice import MagnitudeChoice, split
+from ota_protocol.delta.magnitude_choice import MagnitudeChoice, least, split
 from ota_protocol.delta.mixing import Decision
 from ota_protocol.delta.rounds import rounds
 from ota_protocol.delta.surroundings import Surroundings
@@ -43,6 +43,8 @@ class Coder(Protocol):
     def flags(self, chances: NDArray[np.uint32], wanted: Flags | None) -> Flags: ...
 
     def choices(self, ends: NDArray[np.uint32], wanted: Index | None) -> Index: ...
+
+    def plain(self, widths: Index, wanted: NDArray[np.uint32] | None) -> NDArray[np.uint32]: ...
 
 
 class CodeModel:
@@ -71,18 +73,19 @@ class CodeModel:
         layers = min(max(len(grids), 1), MAX_LAYERS)
         statistics = np.arange(len(grids)) * layers // max(len(grids), 1)
         self._surroundings = Surroundings(grids)
-        self._walks = [
-            KernelWalk(group, self._surroundings, statistics, parameters)
-            if group.grid.positions > 1
-            else PointWalk(group, self._surroundings, statistics, parameters, bases if group.has_base else None)
-            for group in lane_groups(grids, has_base)
-        ]
-        self._count = sum(grid.codes for grid in grids)
+        self._codes = np.zeros(sum(grid.codes for grid in grids), np.int32)
+        self._walks: list[KernelWalk | PointWalk] = []
+        for group in lane_groups(grids, has_base):
+            common = group, self._surroundings, statistics, parameters
+            if group.grid.positions > 1:
+                self._walks.append(KernelWalk(*common))
+            else:
+                self._walks.append(PointWalk(*common, bases=bases if group.has_base else None))
         kinds = len(self._walks)
         sizes = table_sizes(layers)
         self._nonzero, self._negative = Decision(sizes, kinds), Decision(sizes, kinds)
         self._beyond = [Decision([2 * size for size in sizes], kinds) for _ in range(1, SMALL)]
-        self._magnitude = MagnitudeChoice(2 * layers * OCTAVES, classes)
+        self._magnitude = MagnitudeChoice(layers, 2 * OCTAVES, classes)
         self._coder = coder
 
     def run(self, wanted: Codes | None) -> Codes:
@@ -92,9 +95,8 @@ class CodeModel:
             wanted: the encoder's (n,) codes, of all tensors one after another; None at the decoder.
 
         Returns:
-            (n,) codes; a magnitude of SMALL or more is SMALL plus the number of its class.
+            (n,) codes.
         """
-        codes = np.zeros(self._count, np.int32)
         steps = max((walk.steps for walk in self._walks), default=0)
         for first_step, last_step in rounds(steps):
             self._refresh()
@@ -103,8 +105,8 @@ class CodeModel:
                     walk.begin_round(first_step, last_step)
             for step in range(first_step, last_step):
                 self._coder.begin_step(steps - step)
-                self._step(step, codes, wanted)
-        return codes
+                self._step(step, wanted)
+        return self._codes
 
     def _refresh(self) -> None:
         self._surroundings.refresh()
@@ -112,7 +114,7 @@ class CodeModel:
         for decision in (self._nonzero, self._negative, *self._beyond):
             decision.refresh()
 
-    def _step(self, step: int, codes: Codes, wanted: Codes | None) -> None:
+    def _step(self, step: int, wanted: Codes | None) -> None:
         """Code one code in each lane."""
         standing = [(walk, *walk.expect(step)) for walk in self._walks if step < walk.steps]
         places = np.concatenate([place.first for _, place, _ in standing])
@@ -121,7 +123,7 @@ class CodeModel:
         contexts = Contexts.join([context for _, _, context in standing])
         self._learns = step < _ALL_LEARN or step % 2 == 0
         found = self._tell(contexts, ends, None if wanted is None else wanted[places])
-        codes[places] = found
+        self._codes[places] = found
         first = 0
         for walk, place, _ in standing:
             own = found[first : first + place.first.size]
@@ -131,6 +133,23 @@ class CodeModel:
 
     def _tell(self, contexts: Contexts, ends: Sequence[int], truth: Codes | None) -> Codes:
         """Code one code for each context; `ends` says where each walk's lanes end."""
+        if contexts.shift is None:
+            return self._tell_modelled(contexts, ends, truth)
+        shifted = contexts.shift.nonzero()[0]
+        width = contexts.shift[shifted]
+        half = (1 << width) >> 1
+        above, below = truth, None
+        if truth is not None:
+            centred = truth[shifted] + half
+            above, below = truth.copy(), (centred & ((1 << width) - 1)).astype(np.uint32)
+            above[shifted] = centred >> width
+        codes = self._tell_modelled(contexts, ends, above)
+        plain = self._coder.plain(width, below).astype(np.intp)
+        codes[shifted] = (codes[shifted].astype(np.intp) << width) + plain - half
+        return codes
+
+    def _tell_modelled(self, contexts: Contexts, ends: Sequence[int], truth: Codes | None) -> Codes:
+        """Code what is above the plain bits."""
         is_nonzero = self._ask(self._nonzero, contexts, ends, None if truth is None else truth != 0)
         codes = is_nonzero.astype(np.int32)
         chosen = is_nonzero.nonzero()[0]
@@ -138,13 +157,13 @@ class CodeModel:
         is_negative = self._ask(self._negative, contexts, ends, None if truth is None else truth[chosen] < 0)
         negative = chosen[is_negative]
         contexts = contexts.split(is_negative)
-        for least, decision in enumerate(self._beyond, start=1):
-            is_beyond = self._ask(decision, contexts, ends, None if truth is None else np.abs(truth[chosen]) > least)
+        for bound, decision in enumerate(self._beyond, start=1):
+            is_beyond = self._ask(decision, contexts, ends, None if truth is None else np.abs(truth[chosen]) > bound)
             kept = is_beyond.nonzero()[0]
             chosen = chosen[kept]
             codes[chosen] += 1
             contexts, ends = contexts.take(kept), kept.searchsorted(ends).tolist()
-        codes[chosen] += self._choose(contexts, None if truth is None else np.abs(truth[chosen]))
+        codes[chosen] += self._excess(contexts, None if truth is None else np.abs(truth[chosen]))
         codes[negative] *= -1
         return codes
 
@@ -154,10 +173,13 @@ class CodeModel:
             decision.learn(flags)
         return flags
 
-    def _choose(self, contexts: Contexts, magnitudes: Codes | None) -> Codes:
-        """Code the magnitude class of each large code."""
+    def _excess(self, contexts: Contexts, magnitudes: Codes | None) -> Codes:
+        """Code by how much each magnitude is above `SMALL`."""
         places = octave_and_sign(contexts)
-        wanted = None if magnitudes is None else split(magnitudes.astype(np.int64) - SMALL)[0]
-        classes = self._coder.choices(self._magnitude.intervals(places), wanted)
+        classes, below, _ = (None, None, None) if magnitudes is None else split(magnitudes.astype(np.int64) - SMALL)
+        classes = self._coder.choices(self._magnitude.intervals(places), classes)
         self._magnitude.learn(places, classes)
-        return classes.astype(np.int32)
+        excess, width = least(classes)
+        if width.any():
+            excess += self._coder.plain(width, below)
+        return excess.astype(np.int32)

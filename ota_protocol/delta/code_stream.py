@@ -9,7 +9,6 @@
     2 bytes length of the parameters
     ...     the parameters: a payload like this one, without parameters ]
     ...     lanes: the decisions of `code_model`
-    ...     plain bits of large codes, in the tensors' order
 
 Nothing in it depends on the machine. No codes at all make no bytes.
 """
@@ -26,8 +25,8 @@ from numpy.typing import NDArray
 from ota_protocol.delta.code_model import SMALL, CodeModel
 from ota_protocol.delta.fixed_log import CHANCE_BITS
 from ota_protocol.delta.kernel_taps import Parameters, neutral_parameters
-from ota_protocol.delta.magnitude_choice import DIRECT, MAX_CLASSES, least, split
-from ota_protocol.delta.rans import LAST_LANES, LaneDecoder, LaneEncoder, read_bits, write_bits
+from ota_protocol.delta.magnitude_choice import MAX_CLASSES, split
+from ota_protocol.delta.rans import LAST_LANES, LaneDecoder, LaneEncoder
 from ota_protocol.delta.tap_fit import fit
 from ota_protocol.delta.traversal import Grid
 from ota_protocol.errors import DeltaError
@@ -62,15 +61,14 @@ def encode_stream(tensors: Sequence[Codes], bases: Sequence[Codes | None], *, fi
     grids = [Grid.of(tensor.shape, flat=based) for tensor, based in zip(tensors, has_base, strict=True)]
     parameters = fit(grids, has_base, codes) if fitted else [neutral_parameters(grid) for grid in grids]
     own = _write_parameters(grids, parameters)
-    excess = np.abs(codes.astype(np.int64)) - SMALL
-    classes, bits, widths = split(excess[excess >= 0])
-    alphabet = int(classes.max(initial=0)) + 1
+    largest = int(np.abs(codes.astype(np.int64)).max())
+    alphabet = int(split(np.array([max(0, largest - SMALL)]))[0][0]) + 1
     encoder = LaneEncoder(CHANCE_BITS)
-    CodeModel(grids, has_base, _flatten_bases(tensors, bases), parameters, classes=alphabet, coder=encoder).run(codes)
+    known = _join_bases([tensor.size for tensor in tensors], bases)
+    CodeModel(grids, has_base, known, parameters, classes=alphabet, coder=encoder).run(codes)
     lanes_log, retire_steps = _choose_lanes(encoder.bits(), codes.size)
     head = bytes([alphabet | (_HAS_PARAMETERS if own else 0), lanes_log, retire_steps])
-    plain = np.packbits(write_bits(bits, widths)).tobytes()
-    return head + own + encoder.finish(1 << lanes_log, retire_steps) + plain
+    return head + own + encoder.finish(1 << lanes_log, retire_steps)
 
 
 def decode_stream(
@@ -97,7 +95,8 @@ def decode_stream(
     decoder = LaneDecoder(body, 1 << lanes_log, CHANCE_BITS, retire_steps)
     known = _join_bases(sizes, bases)
     codes = CodeModel(grids, has_base, known, parameters, classes=alphabet, coder=decoder).run(None)
-    _add_plain_bits(codes, decoder.finish(), max_abs)
+    _require(not len(decoder.finish()), "there are bytes left over")
+    _require(int(np.abs(codes.astype(np.int64)).max()) <= max_abs, f"a code lies beyond ±{max_abs}")
     ends = np.cumsum(sizes)
     return [codes[end - size : end].reshape(shape) for end, size, shape in zip(ends, sizes, shapes, strict=True)]
 
@@ -149,23 +148,8 @@ def _by_length(parameters: Sequence[Parameters]) -> list[Codes]:
     return [np.stack([taps for taps in parameters if taps.size == length]) for length in lengths]
 
 
-def _add_plain_bits(codes: Codes, plain: bytes | memoryview, max_abs: int) -> None:
-    """Replace class numbers by magnitudes in place, with the plain bits that all classes need."""
-    large = np.flatnonzero(np.abs(codes) >= SMALL + DIRECT)
-    magnitudes, widths = least(np.abs(codes[large]).astype(np.intp) - SMALL)
-    _require(len(plain) == (int(widths.sum()) + 7) // 8, "the plain bits of large codes are too few or too many")
-    magnitudes += SMALL + read_bits(np.unpackbits(np.frombuffer(plain, np.uint8)), widths)
-    _require(int(magnitudes.max(initial=0)) <= min(max_abs, 2**31 - 1), f"a code lies beyond ±{max_abs}")
-    codes[large] = np.sign(codes[large]) * magnitudes.astype(np.int32)
-    _require(int(np.abs(codes).max(initial=0)) <= max_abs, f"a code lies beyond ±{max_abs}")
-
-
 def _flatten(tensors: Sequence[Codes]) -> Codes:
     return np.concatenate([np.zeros(0, np.int32), *(tensor.ravel() for tensor in tensors)])
-
-
-def _flatten_bases(tensors: Sequence[Codes], bases: Sequence[Codes | None]) -> Codes:
-    return _join_bases([tensor.size for tensor in tensors], bases)
 
 
 def _join_bases(sizes: Sequence[int], bases: Sequence[Codes | None]) -> Codes:

@@ -14,7 +14,7 @@ from ota_protocol.delta.fixed_log import quarter_octaves
 from ota_protocol.delta.kernel_taps import TAP_UNIT
 from ota_protocol.delta.surroundings import MEAN_UNIT, WIDTH_BITS
 
-WIDTHS: Final = 23
+WIDTHS: Final = 21
 """Quarter octaves of width told apart."""
 OCTAVES: Final = 6
 RELATIVES: Final = 13
@@ -29,8 +29,12 @@ MAX_LAYERS: Final = 64
 
 _NARROWEST: Final = 4 * (127 + WIDTH_BITS) - 13
 """The quarter octave of a width of 2**-3.25; narrower ones are taken together."""
+_WIDE: Final = WIDTHS - 4
+"""From here on, 2 codes wide, each octave has one more plain bit, which keeps what is modelled below 4 codes."""
+_MAX_SHIFT: Final = 7
 _MEAN_EDGES: Final = (61, 154, 307, 512, 768, 1024, 1434, 2048, 3072)
 _MEAN_REACH: Final = 4 * MEAN_SCALE
+_SHRINK: Final = 0.5 ** np.arange(_MAX_SHIFT + 1)
 
 Index = NDArray[np.intp]
 Whole = NDArray[np.float64]
@@ -42,16 +46,19 @@ class Contexts:
 
     tables: tuple[Index, Index, Index]
     """Layer with relative width; width with mean, apart for codes with a base; layer with octave and mean."""
+    shift: Index | None
+    """How many low bits of each code are plain; None where it is none of any."""
 
     def take(self, chosen: Index | tuple[int, Index | slice]) -> Contexts:
         """Return the contexts of the chosen codes."""
         fine, wide, coarse = self.tables
-        return Contexts((fine[chosen], wide[chosen], coarse[chosen]))
+        shift = self.shift if self.shift is None else self.shift[chosen]
+        return Contexts((fine[chosen], wide[chosen], coarse[chosen]), shift)
 
     def split(self, flags: NDArray[np.bool_]) -> Contexts:
         """Return the contexts told apart by a flag each; there are twice as many then."""
         fine, wide, coarse = self.tables
-        return Contexts((2 * fine + flags, 2 * wide + flags, 2 * coarse + flags))
+        return Contexts((2 * fine + flags, 2 * wide + flags, 2 * coarse + flags), self.shift)
 
     @classmethod
     def join(cls, parts: Sequence[Contexts]) -> Contexts:
@@ -59,7 +66,10 @@ class Contexts:
         if len(parts) == 1:
             return parts[0]
         fine, wide, coarse = (np.concatenate(columns) for columns in zip(*(part.tables for part in parts), strict=True))
-        return cls((fine, wide, coarse))
+        if all(part.shift is None for part in parts):
+            return cls((fine, wide, coarse), None)
+        shifts = [np.zeros(part.tables[0].size, np.intp) if part.shift is None else part.shift for part in parts]
+        return cls((fine, wide, coarse), np.concatenate(shifts))
 
 
 def table_sizes(layers: int) -> tuple[int, int, int]:
@@ -67,21 +77,53 @@ def table_sizes(layers: int) -> tuple[int, int, int]:
     return layers * RELATIVES, 2 * WIDTHS * MEANS, layers * OCTAVES * MEANS
 
 
-def classify(layer: Index, width: Whole, layer_quarter: NDArray[np.int32], mean: Index, *, has_base: bool) -> Contexts:
-    """Return the contexts of (n,) codes.
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """What contexts take from the expected widths, for codes in an array of any shape."""
+
+    fine: Index
+    wide: Index
+    coarse: Index
+    shift: Index | None
+    has_base: bool
+
+    def take(self, chosen: tuple[int, Index | slice]) -> Widths:
+        """Return the widths of the chosen codes."""
+        shift = self.shift if self.shift is None else self.shift[chosen]
+        return Widths(self.fine[chosen], self.wide[chosen], self.coarse[chosen], shift, self.has_base)
+
+    def around(self, mean: Whole) -> Contexts:
+        """Return the contexts of codes with these widths.
+
+        Args:
+            mean: expected mean in 1 / MEAN_SCALE, or the base's code.
+        """
+        if self.shift is not None:
+            mean = mean * _SHRINK[self.shift]
+        place = _base_step(mean) if self.has_base else _mean_step(mean)
+        return Contexts((self.fine, self.wide + place, self.coarse + place), self.shift)
+
+
+def classify(layer: Index, width: Whole, layer_quarter: NDArray[np.int32], *, has_base: bool) -> Widths:
+    """Return what contexts take from the widths.
 
     Args:
-        layer: which statistics they share, below MAX_LAYERS.
+        layer: which statistics the codes share, below MAX_LAYERS.
         width: expected magnitude, in 2**-WIDTH_BITS, above 0.
         layer_quarter: quarter octave of the layer's own width.
-        mean: step of the expected mean.
-        has_base: the mean is a base's code.
+        has_base: whether both ends know a base's code.
     """
     quarter = quarter_octaves(width)
     relative = np.minimum(np.maximum(quarter - (layer_quarter - RELATIVES // 2), 0), RELATIVES - 1)
-    step = np.minimum(np.maximum(quarter - _NARROWEST, 0), WIDTHS - 1)
-    own = step + WIDTHS if has_base else step
-    return Contexts((layer * RELATIVES + relative, own * MEANS + mean, (layer * OCTAVES + (step >> 2)) * MEANS + mean))
+    step = np.maximum(quarter - _NARROWEST, 0).astype(np.intp)
+    shift = None
+    if step.max(initial=0) >= WIDTHS:
+        shift = np.minimum(np.maximum(step - _WIDE, 0) >> 2, _MAX_SHIFT)
+        step = np.minimum(step - 4 * shift, WIDTHS - 1)
+    coarse = (layer * OCTAVES + (step >> 2)) * MEANS
+    step += WIDTHS * has_base
+    step *= MEANS
+    return Widths(layer * RELATIVES + relative, step, coarse, shift, has_base)
 
 
 def octave_and_sign(contexts: Contexts) -> Index:
@@ -90,14 +132,14 @@ def octave_and_sign(contexts: Contexts) -> Index:
     return doubled // (2 * MEANS) * 2 + (doubled & 1)
 
 
-def mean_step(mean: Whole) -> Index:
-    """Return the step of each expected mean, given in 1 / MEAN_SCALE."""
+def _mean_step(mean: Whole) -> Index:
+    """Return the step of each expected mean."""
     return _mean_table().take((mean + _MEAN_REACH).astype(np.intp), mode="clip")
 
 
-def base_step(base: NDArray[np.int32]) -> Index:
+def _base_step(base: Whole) -> Index:
     """Return the step that stands for each base's code."""
-    return np.minimum(np.maximum(base, -MEAN_STEPS), MEAN_STEPS).astype(np.intp) + MEAN_STEPS
+    return np.rint(np.minimum(np.maximum(base, -MEAN_STEPS), MEAN_STEPS)).astype(np.intp) + MEAN_STEPS
 
 
 @cache

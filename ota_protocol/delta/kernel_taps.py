@@ -22,8 +22,9 @@ TAP_UNIT: Final = 16
 _OWN_WEIGHTS: Final = 9
 """Most positions of a kernel whose weights are sent for each pair of positions: 36 pairs of a 3 × 3 kernel."""
 _NEIGHBOURS: Final = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0), (-1, -2), (-1, 2), (-2, -1), (-2, 1))
-CHANNEL_TAPS: Final = 2
-"""The first two parameters of every tensor weigh the mean of either channel."""
+CHANNEL_TAPS: Final = 3
+"""The first parameters of every tensor weigh the mean of either channel, and the trail's."""
+TRAIL_TAP: Final = 2
 
 Parameters = NDArray[np.int32]
 

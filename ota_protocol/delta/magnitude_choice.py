@@ -21,29 +21,39 @@ MAX_CLASSES: Final = DIRECT + 4 * 27
 _OCTAVE: Final = 4
 _FIRST_COUNTS: Final = (16, 9, 5, 3)
 _COUNT: Final = 32
+_SHARED: Final = 64
 
 Index = NDArray[np.intp]
 U32 = NDArray[np.uint32]
 
 
 class MagnitudeChoice:
-    """Adaptive frequencies of the classes in each context."""
+    """Adaptive frequencies of the classes in each context of each layer.
 
-    def __init__(self, contexts: int, classes: int) -> None:
+    A layer's own counts add to what all layers found in that context, as if that had been seen `_SHARED` times.
+    """
+
+    def __init__(self, layers: int, contexts: int, classes: int) -> None:
         self._classes = classes
-        self._counts = np.ones((contexts, classes), np.int64)
-        first = _FIRST_COUNTS[:classes]
-        self._counts[:, : len(first)] = first
+        self._counts = np.zeros((layers, contexts, classes), np.int64)
+        first = np.ones((contexts, classes), np.int64)
+        first[:, : len(_FIRST_COUNTS)] = _FIRST_COUNTS[:classes]
+        self._first = first
         self._seen: list[Index] = []
-        self.refresh()
+        self._set_ends()
 
     def refresh(self) -> None:
         """Let what was learnt since the last refresh enter the frequencies."""
         if self._seen:
             found = np.bincount(np.concatenate(self._seen), minlength=self._counts.size)
-            self._counts += _COUNT * found.reshape(self._counts.shape)
+            self._counts += found.reshape(self._counts.shape)
             self._seen.clear()
-        ends = np.cumsum(self._counts, axis=1)
+            self._set_ends()
+
+    def _set_ends(self) -> None:
+        shared = _COUNT * self._counts.sum(axis=0) + self._first
+        prior = shared * (_COUNT * _SHARED) // shared.sum(axis=1, keepdims=True) + 1
+        ends = np.cumsum(_COUNT * self._counts + prior, axis=2).reshape(-1, self._classes)
         scaled = ends * ((1 << CHANCE_BITS) - self._classes) // ends[:, -1:]
         self._ends: U32 = (scaled + np.arange(1, self._classes + 1)).astype(np.uint32)
 

@@ -22,9 +22,9 @@ _WEIGHT_UNIT: Final = 1 << 20
 _FIRST_WEIGHT: Final = 36 * _WEIGHT_UNIT // 100
 _LEARNING_RATE: Final = 3600
 """In 2**-20 of (log odds × error) by the square root of the number of flags; 0.02 in natural units."""
-_PRIOR: Final = 2
+_PRIOR: Final = 3
 _COUNT: Final = 5
-"""A context starts with 0.4 of either answer (Krichevsky–Trofimov would say 0.5; weights are more regular)."""
+"""A context starts with 0.6 of either answer; Krichevsky and Trofimov would say 0.5."""
 
 Index = NDArray[np.intp]
 Flags = NDArray[np.bool_]

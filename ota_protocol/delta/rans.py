@@ -75,6 +75,16 @@ class LaneEncoder:
         self.push(starts, ends[lane, wanted] - starts)
         return wanted
 
+    def plain(self, widths: Index, wanted: U32 | None) -> U32:
+        """Add `wanted` numbers, (n,), of so many bits each, none likelier than another; return them."""
+        assert wanted is not None
+        for taken in range(0, int(widths.max(initial=0)), self._precision):
+            width = np.clip(widths - taken, 0, self._precision).astype(np.uint32)
+            part = (wanted >> np.uint32(taken)) & ((np.uint32(1) << width) - np.uint32(1))
+            shift = np.uint32(self._precision) - width
+            self.push(part << shift, np.uint32(1) << shift)
+        return wanted
+
     def bits(self) -> NDArray[np.float64]:
         """Return the information in each step's batches, (steps,)."""
         lengths = [float(np.log2(frequencies).sum()) for _, frequencies in self._batches]
@@ -177,6 +187,19 @@ class LaneDecoder:
             self._advance(own[lane, chosen] - starts, slots - starts)
             symbols[first : first + self._lanes] = chosen
         return symbols
+
+    def plain(self, widths: Index, _wanted: U32 | None = None) -> U32:
+        """Return (n,) numbers of so many bits each, none of which is likelier than another."""
+        numbers = np.zeros(widths.size, np.uint32)
+        for taken in range(0, int(widths.max(initial=0)), int(self._precision)):
+            width = np.clip(widths - taken, 0, int(self._precision)).astype(np.uint32)
+            for first in range(0, widths.size, self._lanes):
+                shift = self._precision - width[first : first + self._lanes]
+                slots = self._states[: shift.size] & self._mask
+                part = slots >> shift
+                numbers[first : first + self._lanes] |= part << np.uint32(taken)
+                self._advance(np.uint32(1) << shift, slots - (part << shift))
+        return numbers
 
     def look_up(self, rows: U32 | None, packed: U32, symbols: NDArray[np.uint8]) -> None:
         """Fill in `symbols`, (n,), decoded with a table of slots; see `frequencies.pack_slots`.

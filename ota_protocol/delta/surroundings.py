@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ota_protocol.delta.fixed_log import quarter_octaves
 from ota_protocol.delta.traversal import Grid, Places
 
-ENERGY_LIMIT: Final = 15
+ENERGY_LIMIT: Final = 255
 """Magnitudes above this count as this, so that one huge code does not blind its channel."""
-MEAN_LIMIT: Final = 8
+MEAN_LIMIT: Final = 255
 """Codes beyond ± this count as this in means and predictions."""
 MEAN_UNIT: Final = 64
 WIDTH_BITS: Final = 28
@@ -27,11 +27,11 @@ WIDTH_BITS: Final = 28
 _RATIO_BITS: Final = 12
 _ENERGY_BITS: Final = WIDTH_BITS - _RATIO_BITS
 _LAYER_PRIOR: Final = 16
-_CHANNEL_PRIOR: Final = 4
-_MEAN_PRIOR: Final = 6
+_CHANNEL_PRIOR: Final = 32
+_MEAN_PRIOR: Final = 12
 
 _PACK: Final = 1 << 26
-"""A round's magnitudes add up to less than this: 9 steps of half a million lanes."""
+"""A round's magnitudes add up to less than this: 9 steps of 29,000 lanes."""
 
 Whole = NDArray[np.float64]
 

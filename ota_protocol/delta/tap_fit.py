@@ -22,7 +22,8 @@ from ota_protocol.delta.kernel_taps import (
 )
 from ota_protocol.delta.rounds import rounds
 from ota_protocol.delta.surroundings import MEAN_LIMIT, MEAN_UNIT, WIDTH_BITS, Surroundings
-from ota_protocol.delta.traversal import Grid, LaneGroup, Places, lane_groups
+from ota_protocol.delta.trail import Trail
+from ota_protocol.delta.traversal import Grid, lane_groups
 
 _RIDGE: Final = 5.0
 """As if so many codes of magnitude one spoke for no prediction at all."""
@@ -55,47 +56,34 @@ def fit(grids: Sequence[Grid], has_base: Sequence[bool], codes: Codes) -> list[P
     for number, (grid, end) in enumerate(zip(grids, ends, strict=True)):
         if worth[number]:
             here = slice(end - grid.codes, end)
-            features = channels[:, here].reshape(3, -1, grid.positions)
+            features = channels[:, here].reshape(len(channels), -1, grid.positions)
             parameters[number] = _fit_tensor(grid, features, codes[here].reshape(-1, grid.positions))
     return parameters
 
 
 def _channel_features(grids: Sequence[Grid], has_base: Sequence[bool], codes: Codes) -> NDArray[np.float32]:
-    """Return (3, n): the mean of either channel, and the width that the decoder will expect at each code."""
-    features = np.zeros((3, codes.size), np.float32)
+    """Return (4, n): what the decoder will expect at each code, by `CHANNEL_TAPS` means and by the channels' width."""
+    features = np.zeros((CHANNEL_TAPS + 1, codes.size), np.float32)
     surroundings = Surroundings(grids)
-    groups = lane_groups(grids, has_base)
-    for first_step, last_step in rounds(max(group.turns * group.grid.positions for group in groups)):
+    groups = [(group, Trail(group)) for group in lane_groups(grids, has_base)]
+    for first_step, last_step in rounds(max(group.turns * group.grid.positions for group, _ in groups)):
         surroundings.refresh()
-        for group in groups:
-            _collect(group, first_step, last_step, surroundings, codes=codes, features=features)
+        for group, trail in groups:
+            count = group.grid.positions
+            for turn in range(-(-first_step // count), min(-(-last_step // count), group.turns)):
+                stretch, valid = group.stretch(turn, turn + 1)
+                places = stretch.take(0, valid[0].nonzero()[0])
+                expected = np.stack([*surroundings.means(places), trail.means(places), surroundings.width(places)])
+                for first in range(count):
+                    features[:, places.first + first] = expected
+                    surroundings.note(places, codes[places.first + first])
+                if count == 1:
+                    trail.note(places, codes[places.first])
     return features
 
 
-def _collect(
-    group: LaneGroup,
-    first_step: int,
-    last_step: int,
-    surroundings: Surroundings,
-    *,
-    codes: Codes,
-    features: NDArray[np.float32],
-) -> None:
-    """Fill in the features of the cells that the group enters in this round, and note their codes."""
-    count = group.grid.positions
-    first_turn, last_turn = -(-first_step // count), -(-last_step // count)
-    if first_turn >= min(last_turn, group.turns):
-        return
-    stretch, valid = group.stretch(first_turn, last_turn)
-    places = Places(stretch.wide[valid], stretch.narrow[valid], stretch.first[valid])
-    own = (*surroundings.means(places), surroundings.width(places))
-    for place in range(count):
-        features[:, places.first + place] = own
-        surroundings.note(places, codes[places.first + place])
-
-
 def _fit_tensor(grid: Grid, channels: NDArray[np.float32], codes: Codes) -> Parameters:
-    """Return one tensor's parameters from (3, cells, positions) channel features and (cells, positions) codes."""
+    """Return one tensor's parameters from (4, cells, positions) channel features and (cells, positions) codes."""
     parameters = neutral_parameters(grid)
     clipped = np.clip(codes, -MEAN_LIMIT, MEAN_LIMIT).astype(np.float64)
     layout = positions(grid.height, grid.width)
@@ -110,7 +98,7 @@ def _fit_tensor(grid: Grid, channels: NDArray[np.float32], codes: Codes) -> Para
     taps = _solve_taps(clipped, clipped - from_channels, layout, parameters.size, kind="mean")
     expected = from_channels + _weighted(clipped, layout, _rounded(taps) / TAP_UNIT, "mean")
     sizes = np.minimum(np.abs(codes - expected), float(MEAN_LIMIT))
-    width = np.floor(channels[2].astype(np.float64) / (1 << _WIDTH_SHIFT)) / 256
+    width = np.floor(channels[CHANNEL_TAPS].astype(np.float64) / (1 << _WIDTH_SHIFT)) / 256
     spread = _solve_taps(np.abs(clipped), sizes, layout, parameters.size, kind="width", channels=width)
     fitted = _rounded(taps + spread)
     parameters[CHANNEL_TAPS:] = fitted[CHANNEL_TAPS:]

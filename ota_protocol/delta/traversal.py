@@ -3,8 +3,8 @@
 A tensor is a matrix of rows (output channels) and columns (input channels) whose cells are kernels; a tensor without
 kernels has cells of one code. Every tensor gets lanes in proportion to its size, so that all of them end together and
 each step codes some of every tensor. A lane takes one cell after another and codes its kernel position by position.
-The cells of a tensor are visited along its diagonals: every stretch of them meets all rows and all columns evenly, so
-that what is known about each grows evenly too. Which side is the rows' does not matter: one is longer, one shorter.
+The cells of a tensor are visited along its diagonals, in strips of them: every stretch meets all rows and all columns
+evenly, so that what is known about each grows evenly too. Which side is the rows' does not matter: one is longer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 MAX_LANES: Final = 4096
 _MIN_LANES: Final = 32
 _CODES_A_LANE: Final = 96
-_MAX_STEPS: Final = 2048
+_MANY_CODES_A_LANE: Final = 8192
+_MOST_LANES: Final = 1 << 14
+"""Networks of more than 33 million codes take more lanes, which are quicker, up to this many."""
 _MAX_KERNEL: Final = 121
 """Kernels up to 11 × 11 are coded position by position; a longer last axis is a row like any other."""
 
@@ -93,54 +95,86 @@ class Places:
     first: Index
     """The cell's first code, among those of all tensors."""
 
+    strand: Index
+    """Which strip of the group's tensors, and which channel of the shorter side in it, the cell belongs to."""
+
     def take(self, turn: int, lanes: Index | slice) -> Places:
         """Return the places of these lanes in one of the turns, (lanes,)."""
-        return Places(self.wide[turn, lanes], self.narrow[turn, lanes], self.first[turn, lanes])
+        return Places(
+            self.wide[turn, lanes], self.narrow[turn, lanes], self.first[turn, lanes], self.strand[turn, lanes]
+        )
 
 
 class LaneGroup:
     """Lanes whose cells have equally many positions, so that they move from cell to cell together."""
 
     def __init__(self, grids: Sequence[Grid], members: Sequence[int], steps: int, *, has_base: bool) -> None:
+        """Deal lanes to tensors.
+
+        Args:
+            grids: of all tensors.
+            members: which of them the group walks over; their cells have the same height and width.
+            steps: in how many steps they should be done.
+            has_base: whether both ends know a base of them.
+        """
         self.grid = grids[members[0]]
         self.has_base = has_base
         self.turns = max(1, steps // self.grid.positions)
         """Cells that a lane visits, at most."""
-        cells = np.array([grids[member].cells for member in members])
-        strides = -(-cells // self.turns)
-        lane_of = np.repeat(np.arange(len(members)), strides)
-        self._number = np.arange(lane_of.size) - (np.cumsum(strides) - strides)[lane_of]
-        self._stride = strides[lane_of]
-        self._cells = cells[lane_of]
-        self.layer = np.array(members)[lane_of]
         sides = [grids[member] for member in members]
-        self._narrow = np.array([grid.narrow for grid in sides])[lane_of]
-        self._wide = np.array([grid.wide for grid in sides])[lane_of]
-        positions = self.grid.positions
-        self._wide_step = np.array([grid.wide_step * positions for grid in sides])[lane_of]
-        self._narrow_step = np.array([grid.narrow_step * positions for grid in sides])[lane_of]
-        before = [_before(grids, member) for member in members]
-        self._wide0, self._narrow0, self._first0 = np.array(before).reshape(-1, 3)[lane_of].T
+        strips, lengths, strides = np.array([_strips(grid, self.turns) for grid in sides]).T
+        lane_of = np.repeat(np.arange(len(members)), strides)
+        self.layer = np.array(members)[lane_of]
+        self._number = np.arange(lane_of.size) - (np.cumsum(strides) - strides)[lane_of]
+        self._stride, self._strips, self._length = strides[lane_of], strips[lane_of], lengths[lane_of]
+        self._narrow, self._wide = (np.array([(g.narrow, g.wide) for g in sides])[lane_of]).T
+        steps_of = [(g.narrow_step * g.positions, g.wide_step * g.positions) for g in sides]
+        self._narrow_step, self._wide_step = np.array(steps_of)[lane_of].T
+        self._wide0, self._narrow0, self._first0 = np.array([_before(grids, member) for member in members])[lane_of].T
+        strands = strips * [grid.narrow for grid in sides]
+        self._strand0 = (np.cumsum(strands) - strands)[lane_of]
+        self.strands = int(strands.sum())
 
     def stretch(self, first_turn: int, last_turn: int) -> tuple[Places, NDArray[np.bool_]]:
         """Return where the lanes stand in the turns of [first_turn, last_turn), and whether, (turns, lanes) each.
 
-        Lanes that are done stay where they are.
+        Lanes that are done, and those that find their strip a diagonal short, stand on a cell that is not theirs.
         """
         turns = np.arange(first_turn, min(last_turn, self.turns))[:, np.newaxis]
         rank = turns * self._stride + self._number
-        valid = rank < self._cells
-        np.minimum(rank, self._cells - 1, out=rank)
-        diagonal, narrow = np.divmod(rank, self._narrow)
-        wide = diagonal
+        row, narrow = np.divmod(rank, self._narrow)
+        along, strip = np.divmod(row, self._strips)
+        wide = strip * self._length
+        wide += along
+        valid = (along < self._length) & (wide < self._wide)
         wide -= narrow
         wide += self._wide * (wide < 0)
+        np.minimum(wide, self._wide - 1, out=wide)
+        strand = strip
+        strand *= self._narrow
+        strand += narrow
+        strand += self._strand0
         first = wide * self._wide_step
         first += narrow * self._narrow_step
         first += self._first0
         wide += self._wide0
         narrow += self._narrow0
-        return Places(wide, narrow, first), valid
+        return Places(wide, narrow, first, strand), valid
+
+
+def _strips(grid: Grid, turns: int) -> tuple[int, int, int]:
+    """Return into how many strips a tensor's diagonals are cut, their length, and how many lanes the tensor has.
+
+    In a turn every strip moves on by at most one diagonal, so that the cell before on the same channel of the shorter
+    side, which belongs to the channel before of the longer side, is known.
+    """
+    strips = max(1, grid.cells // (turns * grid.narrow))
+    while True:
+        length = -(-grid.wide // strips)
+        lanes = -(-length * strips * grid.narrow // turns)
+        if lanes <= strips * grid.narrow:
+            return strips, length, lanes
+        strips += 1
 
 
 def _before(grids: Sequence[Grid], member: int) -> tuple[int, int, int]:
@@ -157,7 +191,7 @@ def lane_groups(grids: Sequence[Grid], has_base: Sequence[bool]) -> list[LaneGro
         has_base: for each tensor, whether both ends know a base of it.
     """
     total = sum(grid.codes for grid in grids)
-    lanes = max(min(MAX_LANES, total // _CODES_A_LANE), _MIN_LANES, total // (_MAX_STEPS * 4))
+    lanes = max(min(MAX_LANES, total // _CODES_A_LANE), _MIN_LANES, min(total // _MANY_CODES_A_LANE, _MOST_LANES))
     steps = -(-total // lanes)
     kinds: dict[tuple[bool, int, int], list[int]] = {}
     for number, (grid, based) in enumerate(zip(grids, has_base, strict=True)):

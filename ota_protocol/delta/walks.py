@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ota_protocol.delta.contexts import Contexts, base_step, classify, mean_step
-from ota_protocol.delta.kernel_taps import CHANNEL_TAPS, TAP_UNIT, Parameters, positions
+from ota_protocol.delta.contexts import Contexts, classify
+from ota_protocol.delta.kernel_taps import CHANNEL_TAPS, TAP_UNIT, TRAIL_TAP, Parameters, positions
 from ota_protocol.delta.surroundings import MEAN_LIMIT, MEAN_UNIT, WIDTH_BITS, Surroundings
+from ota_protocol.delta.trail import Trail
 from ota_protocol.delta.traversal import LaneGroup, Places
 
 Codes = NDArray[np.int32]
@@ -25,6 +26,7 @@ class PointWalk:
         surroundings: Surroundings,
         statistics: Index,
         parameters: Sequence[Parameters],
+        *,
         bases: Codes | None,
     ) -> None:
         """Prepare the walk.
@@ -41,43 +43,51 @@ class PointWalk:
         self._layers = statistics[group.layer]
         self._taps = np.array([own[:CHANNEL_TAPS] for own in parameters], np.float64)[group.layer].T
         self._bases = bases
+        self._trail = Trail(group)
         self.steps = group.turns
 
     def begin_round(self, first_step: int, last_step: int) -> None:
-        """Look ahead over the steps of a round."""
-        self._places, self._valid = self._group.stretch(first_step, last_step)
+        """Look ahead over the steps of a round, as far as it does not matter what they find."""
+        places, self._valid = self._group.stretch(first_step, last_step)
+        self._places, self._first_step = places, first_step
         self._all_valid = bool(self._valid.all())
-        self._contexts = self._expect(self._places)
-        self._first_step = first_step
-
-    def expect(self, step: int) -> tuple[Places, Contexts]:
-        """Return where the lanes stand at this step of the round, and the contexts there."""
-        turn = step - self._first_step
-        lanes = slice(None) if self._all_valid else self._valid[turn].nonzero()[0]
-        return self._places.take(turn, lanes), self._contexts.take((turn, lanes))
-
-    def note(self, codes: Codes) -> None:
-        """Take note of the codes that were found at the last step."""
-
-    def _expect(self, places: Places) -> Contexts:
         if self._bases is None:
             wide, narrow = self._surroundings.means(places)
             wide *= self._taps[0]
             narrow *= self._taps[1]
             wide += narrow
-            mean = mean_step(wide)
+            self._mean = wide
         else:
-            mean = base_step(self._bases[places.first])
-        width = self._surroundings.width(places)
+            self._mean = self._bases[places.first].astype(np.float64)
         quarter = self._surroundings.layer_quarters()[self._group.layer]
-        return classify(self._layers, width, quarter, mean, has_base=self._bases is not None)
+        width = self._surroundings.width(places)
+        self._widths = classify(self._layers, width, quarter, has_base=self._bases is not None)
+
+    def expect(self, step: int) -> tuple[Places, Contexts]:
+        """Return where the lanes stand at this step of the round, and the contexts there."""
+        turn = step - self._first_step
+        lanes = slice(None) if self._all_valid else self._valid[turn].nonzero()[0]
+        places, mean = self._places.take(turn, lanes), self._mean[turn, lanes]
+        if self._bases is None:
+            mean = mean + self._trail.means(places) * self._taps[TRAIL_TAP, lanes]
+        self._standing = places
+        return places, self._widths.take((turn, lanes)).around(mean)
+
+    def note(self, codes: Codes) -> None:
+        """Take note of the codes that were found at the last step."""
+        if self._bases is None:
+            self._trail.note(self._standing, codes)
 
 
 class KernelWalk:
     """Lanes over cells that are kernels, position after position; each position looks at those before it."""
 
     def __init__(
-        self, group: LaneGroup, surroundings: Surroundings, statistics: Index, parameters: Sequence[Parameters]
+        self,
+        group: LaneGroup,
+        surroundings: Surroundings,
+        statistics: Index,
+        parameters: Sequence[Parameters],
     ) -> None:
         """Prepare the walk; the arguments are those of `PointWalk`."""
         self._group = group
@@ -107,9 +117,9 @@ class KernelWalk:
             sizes = np.einsum("ij,ij->j", np.abs(before), self._taps[position.width, :])
             width = width + sizes.astype(np.float64) * (1 << WIDTH_BITS)
         width = np.maximum(width, 1.0) * (1 / TAP_UNIT)
-        contexts = classify(self._layers, width, self._quarters, mean_step(mean), has_base=False)
+        contexts = classify(self._layers, width, self._quarters, has_base=False).around(mean)
         cell = self._cell
-        return Places(cell.wide, cell.narrow, cell.first + self._place), contexts
+        return Places(cell.wide, cell.narrow, cell.first + self._place, cell.strand), contexts
 
     def note(self, codes: Codes) -> None:
         """Take note of the codes that were found at the last step."""
