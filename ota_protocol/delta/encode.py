@@ -33,13 +33,14 @@ def encode(base: bytes | None, result: bytes, *, progress: Progress | None = Non
         progress: called with the share done, 0 to 1.
     """
     report = progress or _ignore
-    full = _encode(None, result, lambda share: report(share / 2))
+    memo: Memo = {}
+    full = _encode(None, result, memo, lambda share: report(share / 2))
     if base is None:
         delta = full
     elif base == result:
         delta = _identical(result)
     else:
-        delta = _encode(base, result, lambda share: report((1 + share) / 2))
+        delta = _encode(base, result, memo, lambda share: report((1 + share) / 2))
     report(1.0)
     return min(full, delta, key=len)
 
@@ -81,7 +82,7 @@ class _Split:
             yield inexact(self.known, self.text, found)
 
 
-def _encode(base: bytes | None, result: bytes, progress: Progress) -> bytes:
+def _encode(base: bytes | None, result: bytes, memo: Memo, progress: Progress) -> bytes:
     """Return the shortest delta that was found."""
     split = _split(base, result)
     made = {}
@@ -89,7 +90,6 @@ def _encode(base: bytes | None, result: bytes, progress: Progress) -> bytes:
         pool = OUTPUT if len(group.pieces) == 1 else FIRST_FREE_POOL + done
         made[group.pieces[0].span.offset] = group.encode(split.known, result, pool)
         progress((done + 1) / (len(split.groups) + 1))
-    memo: Memo = {}
     return min((_write(split, made, stretches, memo) for stretches in split.passives()), key=len)
 
 

@@ -79,6 +79,8 @@ class Group:
             assert base_form is not None
             sides = [piece.sides for piece in self.pieces]
             yield _op(Kind.MAGNITUDES, ranges, magnitudes.encode(self.form, base_form, sides, data, reference))
+        if self.form.is_varints:
+            return
         if len(reference) == len(data) and (self.treatment is not Treatment.MAGNITUDES or len(data) < _FEW_BYTES):
             yield _op(Kind.ADD, ranges, ((), _differences(data, reference)))
         if not ranges or len(data) < _FEW_BYTES:

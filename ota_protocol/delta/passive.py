@@ -32,8 +32,8 @@ _MIN_PLAIN_COPY: Final = 1 << 12
 """Within a stretch with differences, equal bytes of at least this length are copied instead."""
 
 
-Memo = dict[bytes, tuple[bytes, tuple[Range, ...]]]
-"""Text → its packed form, and the ranges that are its dictionary."""
+Memo = dict[tuple[bytes, tuple[Range, ...]], bytes]
+"""Text and the ranges that are its dictionary → its packed form."""
 
 
 class Way(Enum):
@@ -108,7 +108,7 @@ class Passive:
 
     Args:
         dictionary: ranges of the base that the text resembles.
-        memo: what was packed for another way to make the same text; it is added to.
+        memo: what was packed for other ways to make the same result; it is added to.
     """
 
     def __init__(
@@ -150,11 +150,14 @@ class Passive:
     def _next_text(self) -> tuple[Op, bytes]:
         batch = _take_batch(self._plain)
         data = b"".join(self._text[part.text : part.text + part.length] for part in batch)
-        if data not in self._memo:
-            forms = _packed(data, self._base, self._dictionary)
-            self._memo[data] = min(forms, key=lambda form: len(form[0]) + _BYTES_A_RANGE * len(form[1]))
-        payload, ranges = self._memo[data]
+        forms = [(self._pack(data, ranges), ranges) for ranges in ((), self._dictionary)[: 1 + bool(self._dictionary)]]
+        payload, ranges = min(forms, key=lambda form: len(form[0]) + _BYTES_A_RANGE * len(form[1]))
         return Op(Kind.INSERT, len(data), TEXT_POOL, ranges), payload
+
+    def _pack(self, data: bytes, dictionary: tuple[Range, ...]) -> bytes:
+        if (data, dictionary) not in self._memo:
+            self._memo[data, dictionary] = pack(data, take(self._base, dictionary))
+        return self._memo[data, dictionary]
 
     def _next_changes(self) -> tuple[Op, bytes]:
         batch = _take_batch(self._changed)
@@ -162,12 +165,6 @@ class Passive:
         new = b"".join(self._text[part.text : part.text + part.length] for part in batch)
         difference = np.frombuffer(new, np.uint8) - np.frombuffer(take(self._base, ranges), np.uint8)
         return Op(Kind.ADD, len(new), CHANGED_POOL, ranges), pack(difference.tobytes())
-
-
-def _packed(data: bytes, base: bytes, dictionary: tuple[Range, ...]) -> Iterator[tuple[bytes, tuple[Range, ...]]]:
-    yield pack(data), ()
-    if dictionary:
-        yield pack(data, take(base, dictionary)), dictionary
 
 
 def _take_batch(stretches: list[Stretch]) -> list[Stretch]:
