@@ -220,6 +220,9 @@ def _read_program(cursor: Cursor, header: DeltaHeader, limits: Limits) -> list[O
     if count > limits.ops:
         raise DeltaError(f"{count:,} ops are above the limit of {limits.ops:,}", op="program")
     kinds = [cursor.unsigned() for _ in range(count)]
+    coded = sum(kind not in _MOVES for kind in kinds)
+    if coded > limits.coded_ops:
+        raise DeltaError(f"{coded:,} ops to decode are above the limit of {limits.coded_ops:,}", op="program")
     destinations = [cursor.unsigned() for _ in kinds]
     n_ranges = [0 if kind == Kind.EMIT else cursor.unsigned() for kind in kinds]
     n_parameters = [_MOVES.get(kind, -1) for kind in kinds]

@@ -17,6 +17,8 @@ class Limits:
     control_bytes: int = 4 << 20
     """Unpacked program; 100 MB of tensors take some 20 kB."""
     ops: int = 100_000
+    coded_ops: int = 4_000
+    """Ops that decode something: each takes milliseconds, even for a single byte; 1 GiB of tensors has some 500."""
     ranges: int = 1_000_000
     """Ranges of the base that all ops together name."""
 

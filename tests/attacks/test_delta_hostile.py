@@ -250,6 +250,18 @@ def test_more_ops_than_allowed() -> None:
     assert refuse(delta, None, Limits(ops=1000)).op == "program"
 
 
+def test_more_ops_to_decode_than_allowed() -> None:
+    steps = [insert(0, bytes([PLAIN]))] * 101
+    assert refuse(forge(*steps, result=b""), BASE, Limits(coded_ops=100)).op == "program"
+
+
+@pytest.mark.parametrize("kind", [Kind.PLANES, Kind.PALETTE, Kind.CODES, Kind.MAGNITUDES, Kind.INSERT, Kind.ADD])
+def test_a_reference_that_is_the_base_a_thousand_times(kind: Kind) -> None:
+    many = tuple(Range(0, len(BASE)) for _ in range(9000))
+    delta = forge((Op(kind, 7, ranges=many, parameters=(4, 1)), bytes(40)), result=b"between", memory_bytes=16 * MIB)
+    assert refuse(delta).op == "program"
+
+
 def test_more_ranges_than_allowed() -> None:
     many = tuple(Range(0, 1) for _ in range(2000))
     delta = forge(copy(*many), result=BASE[:1] * 2000)

@@ -120,7 +120,7 @@ def _split(values: NDArray[Any], shapes: Shapes) -> list[NDArray[Any]]:
 
 
 def _memory(op: Op) -> int:
-    return op.reference_length + op.payload_length + _FIXED_BYTES + _BYTES_AN_ELEMENT * _claimed(op.parameters)
+    return _FIXED_BYTES + _BYTES_AN_ELEMENT * _claimed(op.parameters)
 
 
 def _claimed(numbers: tuple[int, ...]) -> int:

@@ -13,7 +13,7 @@ from ota_protocol.errors import DeltaError
 
 
 def _memory(op: Op) -> int:
-    return op.payload_length + op.reference_length + unpack_memory(op.length, op.reference_length)
+    return unpack_memory(op.length, op.reference_length)
 
 
 def _insert(job: Job) -> Iterator[bytes]:

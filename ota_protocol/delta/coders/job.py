@@ -29,7 +29,7 @@ class Coder:
     """How one kind of op runs.
 
     Args:
-        memory: bytes that the op needs while it runs, its reference and payload included.
+        memory: bytes that the op needs while it runs, beside its reference and payload.
         decode: yields the op's bytes, in pieces.
     """
 

@@ -181,7 +181,7 @@ def _memory(op: Op) -> int:
     form = Form(op.parameters[0]) if op.parameters and op.parameters[0] in set(Form) else Form.INT8
     elements = op.length * 8 // form.bits
     sides = sum(min(side, _MAX_SIDE) for side in op.parameters[2:])
-    return op.reference_length + 2 * op.payload_length + _BYTES_AN_ELEMENT * elements + 4 * sides + _FIXED_BYTES
+    return op.payload_length + _BYTES_AN_ELEMENT * elements + 4 * sides + _FIXED_BYTES
 
 
 def _decode(job: Job) -> Iterator[bytes]:

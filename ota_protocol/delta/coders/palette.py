@@ -42,7 +42,7 @@ def encode(width: int, data: bytes) -> tuple[tuple[int, ...], bytes] | None:
 
 
 def _memory(op: Op) -> int:
-    return op.payload_length + 4 * op.length + _FIXED_BYTES
+    return 4 * op.length + _FIXED_BYTES
 
 
 def _decode(job: Job) -> Iterator[bytes]:

@@ -40,7 +40,7 @@ def encode(width: int, rotation: int, data: bytes) -> tuple[tuple[int, ...], byt
 
 
 def _memory(op: Op) -> int:
-    return 2 * op.payload_length + 3 * op.length + unpack_memory(op.length) + _FIXED_BYTES
+    return op.payload_length + 3 * op.length + unpack_memory(op.length) + _FIXED_BYTES
 
 
 def _decode(job: Job) -> Iterator[bytes]:

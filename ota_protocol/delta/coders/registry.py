@@ -25,9 +25,9 @@ CODERS: Final[dict[int, Coder]] = {
 
 
 def op_memory(op: Op) -> int:
-    """Return the bytes that one op needs while it runs, pools aside."""
+    """Return the bytes that one op needs while it runs: reference, payload, and what its coder works with."""
     coder = CODERS.get(op.kind)
-    return coder.memory(op) if coder else CHUNK_BYTES
+    return op.reference_length + op.payload_length + coder.memory(op) if coder else CHUNK_BYTES
 
 
 def program_memory(ops: Sequence[Op]) -> int:
