@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ota_protocol.delta.elements import Form
 from ota_protocol.delta.format import OUTPUT, Delta, Kind, Op
 
 
@@ -56,9 +57,31 @@ def _kind_name(op: Op) -> str:
 
 
 def _note(op: Op) -> str:
+    """Return what an op works on: numbers and tensors, a pool, or where in the base."""
     if op.kind == Kind.EMIT:
         return f"from pool {op.parameters[0]}" if op.parameters else ""
+    if op.kind in (Kind.CODES, Kind.MAGNITUDES):
+        return _numbers(op)
     if op.ranges:
         first = op.ranges[0].offset
         return f"base at {first:,}" if len(op.ranges) == 1 else f"base at {first:,} and {len(op.ranges) - 1} more"
     return ""
+
+
+def _numbers(op: Op) -> str:
+    """Return the element forms and the number of tensors; parameters that make no sense are shown as they are."""
+    try:
+        form, base_form = Form(op.parameters[0]), Form(op.parameters[3 if op.kind == Kind.CODES else 1])
+    except (ValueError, IndexError):
+        return f"parameters {op.parameters[:4]}"
+    tensors = _count_ranks(op.parameters[4:]) if op.kind == Kind.CODES else len(op.parameters) // 2 - 1
+    way = f"{base_form.name.lower()} to {form.name.lower()}" if op.ranges else form.name.lower()
+    return f"{way}, {tensors} tensor{'s' * (tensors != 1)}"
+
+
+def _count_ranks(numbers: tuple[int, ...]) -> int:
+    tensors = position = 0
+    while position < len(numbers):
+        position += 1 + numbers[position]
+        tensors += 1
+    return tensors
