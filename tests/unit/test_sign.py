@@ -129,6 +129,7 @@ def encrypted_key() -> bytes:
         (encrypted_key(), "holds no plain PEM key"),
         (rsa_key(), "holds no ed25519 key"),
     ],
+    ids=["empty", "cut off", "no key", "encrypted", "another kind"],
 )
 def test_a_bad_key_file_is_refused_and_not_shown(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "targets.pem").write_bytes(content)
