@@ -130,20 +130,21 @@ def _seeds(passive: Sequence[Range], copies: Sequence[Piece]) -> Iterator[Match]
 
 
 def _write(split: _Split, made: Mapping[int, tuple[Op, bytes]], stretches: Sequence[Stretch], memo: Memo) -> bytes:
-    """Return the delta with one way to make the text."""
+    """Return the delta with one way to make the text.
+
+    Args:
+        made: op and payload of each group, by the offset of its first piece.
+    """
     program = Program()
     passive = Passive(split.known, split.text, stretches, split.dictionary, memo)
-    owners = {piece.span.offset: group for group in split.groups for piece in group.pieces}
-    pools = {group: FIRST_FREE_POOL + number for number, group in enumerate(split.groups)}
+    members = [(piece.span, number) for number, group in enumerate(split.groups) for piece in group.pieces]
     position = 0
-    for offset in sorted(owners):
-        group = owners[offset]
-        passive.emit(program, offset - position)
-        if offset in made:
-            program.add(*made[offset])
-        length = next(piece.span.length for piece in group.pieces if piece.span.offset == offset)
-        if len(group.pieces) > 1:
-            program.add(Op(Kind.EMIT, length, parameters=(pools[group],)))
-        position = offset + length
+    for span, number in sorted(members, key=lambda member: member[0].offset):
+        passive.emit(program, span.offset - position)
+        if span.offset in made:
+            program.add(*made[span.offset])
+        if len(split.groups[number].pieces) > 1:
+            program.add(Op(Kind.EMIT, span.length, parameters=(FIRST_FREE_POOL + number,)))
+        position = span.offset + span.length
     passive.emit(program, len(split.result) - position)
     return program.to_bytes(split.base, split.result)

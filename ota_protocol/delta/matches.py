@@ -23,6 +23,8 @@ _FILTER_BITS: Final = 24
 _CHUNK: Final = 1 << 20
 _REACH: Final = 1 << 16
 """How far a stretch that is not equal is looked at for approximate agreement."""
+_BRIDGE: Final = 32
+"""Neighbours of one shift are joined over this many bytes even if none agrees: two more ops would cost as much."""
 _MIX: Final = tuple(np.uint64(value) for value in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9))
 """Odd constants of the golden ratio and of xxHash."""
 
@@ -167,9 +169,9 @@ def approximate(base: bytes, text: bytes, matches: Sequence[Match]) -> list[Matc
         limit = matches[number + 1].text if number + 1 < len(matches) else new.size
         on = _agreeing(old, new, start, limit - start.end, ahead=True)
         start = Match(start.text, start.base, start.length + on)
-        if grown and grown[-1].end == start.text and grown[-1].shift == start.shift:
-            start = Match(grown[-1].text, grown[-1].base, grown[-1].length + start.length)
-            grown.pop()
+        if grown and start.text - grown[-1].end <= _BRIDGE and grown[-1].shift == start.shift:
+            before = grown.pop()
+            start = Match(before.text, before.base, start.end - before.text)
         grown.append(start)
     return grown
 
