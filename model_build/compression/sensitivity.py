@@ -20,7 +20,7 @@ from model_build.export import to_onnx
 from model_build.inference import Session
 from model_build.network import FloatLayer
 
-PICTURES = 48
+PICTURES = 24
 """Pictures that a layer is judged by: the figure enters under a square root, so a tenth of error is no harm."""
 LEAST = 1e-15
 """Sensitivity of a layer that no picture tells from its rounded self: any step will do, but a number is needed."""
