@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from ota_protocol.delta.contexts import MAX_LAYERS, OCTAVES, Contexts, octave_and_sign, table_sizes
 from ota_protocol.delta.kernel_taps import Parameters
-from ota_protocol.delta.magnitude_choice import MagnitudeChoice, least, split
-from ota_protocol.delta.mixing import Decision
+from ota_protocol.delta.magnitude_choice import DIRECT, MagnitudeChoice, least, split
+from ota_protocol.delta.mixing import SHARE_UNIT, Decision
 from ota_protocol.delta.rounds import rounds
 from ota_protocol.delta.surroundings import Surroundings
 from ota_protocol.delta.traversal import Grid, lane_groups
@@ -27,6 +27,7 @@ from ota_protocol.delta.walks import KernelWalk, PointWalk
 SMALL: Final = 3
 """Magnitudes below this are told by decisions alone."""
 
+_LARGEST: Final = 2**31 - 1
 _ALL_LEARN: Final = 64
 """After so many steps only every other one is learnt from, which takes time and adds little by then."""
 
@@ -47,6 +48,14 @@ class Coder(Protocol):
     def plain(self, widths: Index, wanted: NDArray[np.uint32] | None) -> NDArray[np.uint32]: ...
 
 
+def expected_shares(codes: Codes) -> list[int]:
+    """Return, in 1 / SHARE_UNIT, the share of codes beyond 0, and of those the share beyond 1, up to SMALL."""
+    beyond = [int(np.count_nonzero(np.abs(codes) > bound)) for bound in range(SMALL)]
+    among = [codes.size, *beyond[:-1]]
+    shares = [SHARE_UNIT * part // max(1, whole) for part, whole in zip(beyond, among, strict=True)]
+    return [min(max(share, 1), SHARE_UNIT - 1) for share in shares]
+
+
 class CodeModel:
     """One pass over all codes of a network, at either end."""
 
@@ -58,7 +67,9 @@ class CodeModel:
         parameters: Sequence[Parameters],
         *,
         classes: int,
+        shares: Sequence[int],
         coder: Coder,
+        decision: type[Decision] = Decision,
     ) -> None:
         """Prepare the pass.
 
@@ -68,7 +79,9 @@ class CodeModel:
             bases: the bases' codes; as many as there are codes, or none at all.
             parameters: per tensor, see `kernel_taps`.
             classes: magnitude classes in use.
+            shares: how often to expect codes other than zero, and those beyond 1, 2, …; see `expected_shares`.
             coder: either end.
+            decision: what makes the decisions; another class can watch them.
         """
         layers = min(max(len(grids), 1), MAX_LAYERS)
         statistics = np.arange(len(grids)) * layers // max(len(grids), 1)
@@ -83,8 +96,8 @@ class CodeModel:
                 self._walks.append(PointWalk(*common, bases=bases if group.has_base else None))
         kinds = len(self._walks)
         sizes = table_sizes(layers)
-        self._nonzero, self._negative = Decision(sizes, kinds), Decision(sizes, kinds)
-        self._beyond = [Decision([2 * size for size in sizes], kinds) for _ in range(1, SMALL)]
+        self._nonzero, self._negative = decision(sizes, kinds, shares[0]), decision(sizes, kinds)
+        self._beyond = [decision([2 * size for size in sizes], kinds, share) for share in shares[1:]]
         self._magnitude = MagnitudeChoice(layers, 2 * OCTAVES, classes)
         self._coder = coder
 
@@ -145,7 +158,8 @@ class CodeModel:
             above[shifted] = centred >> width
         codes = self._tell_modelled(contexts, ends, above)
         plain = self._coder.plain(width, below).astype(np.intp)
-        codes[shifted] = (codes[shifted].astype(np.intp) << width) + plain - half
+        whole = (codes[shifted].astype(np.intp) << width) + plain - half
+        codes[shifted] = np.minimum(np.maximum(whole, -_LARGEST), _LARGEST)
         return codes
 
     def _tell_modelled(self, contexts: Contexts, ends: Sequence[int], truth: Codes | None) -> Codes:
@@ -169,8 +183,7 @@ class CodeModel:
 
     def _ask(self, decision: Decision, contexts: Contexts, ends: Sequence[int], wanted: Flags | None) -> Flags:
         flags = self._coder.flags(decision.predict(contexts.tables, ends), wanted)
-        if self._learns:
-            decision.learn(flags)
+        decision.learn(flags, keep=self._learns)
         return flags
 
     def _excess(self, contexts: Contexts, magnitudes: Codes | None) -> Codes:
@@ -179,7 +192,8 @@ class CodeModel:
         classes, below, _ = (None, None, None) if magnitudes is None else split(magnitudes.astype(np.int64) - SMALL)
         classes = self._coder.choices(self._magnitude.intervals(places), classes)
         self._magnitude.learn(places, classes)
+        if classes.max(initial=0) < DIRECT:
+            return classes.astype(np.int32)
         excess, width = least(classes)
-        if width.any():
-            excess += self._coder.plain(width, below)
-        return excess.astype(np.int32)
+        excess += self._coder.plain(width, below)
+        return np.minimum(excess, _LARGEST - SMALL).astype(np.int32)

@@ -22,9 +22,12 @@ _WEIGHT_UNIT: Final = 1 << 20
 _FIRST_WEIGHT: Final = 36 * _WEIGHT_UNIT // 100
 _LEARNING_RATE: Final = 3600
 """In 2**-20 of (log odds × error) by the square root of the number of flags; 0.02 in natural units."""
-_PRIOR: Final = 3
-_COUNT: Final = 5
-"""A context starts with 0.6 of either answer; Krichevsky and Trofimov would say 0.5."""
+_COUNT: Final = 1024
+_PRIOR: Final = 1230
+"""A context starts as if it had seen 1.2 flags, set as often as those of all contexts so far."""
+SHARE_UNIT: Final = 256
+_SHARE_COUNT: Final = 4
+"""What is expected at first counts as so many flags."""
 
 Index = NDArray[np.intp]
 Flags = NDArray[np.bool_]
@@ -33,28 +36,51 @@ Flags = NDArray[np.bool_]
 class Decision:
     """One decision, such as "is this code zero?", over any number of lanes."""
 
-    def __init__(self, sizes: Sequence[int], groups: int) -> None:
-        """Prepare a table of each of `sizes` contexts, and mixing weights for each of `groups` groups of lanes."""
-        self._counts = [np.full(2 * size, float(_PRIOR)) for size in sizes]
+    def __init__(self, sizes: Sequence[int], groups: int, share: int = SHARE_UNIT // 2) -> None:
+        """Prepare the tables and the mixing weights.
+
+        Args:
+            sizes: how many contexts each table has.
+            groups: groups of lanes, which have mixing weights of their own.
+            share: how often to expect the flag to be set, above 0 and below SHARE_UNIT.
+        """
+        self._share = share
+        self._counts = [np.zeros((size, 2), np.int64) for size in sizes]
         self._weights = [[_FIRST_WEIGHT] * len(sizes) for _ in range(groups)]
-        self._odds = [np.zeros(size) for size in sizes]
+        self._odds = [np.full(size, self._log_odds(np.zeros((1, 2), np.int64), self._prior(0))) for size in sizes]
         self._seen: list[tuple[Sequence[Index], Flags]] = []
+        self._refreshes = 0
 
     def refresh(self) -> None:
         """Let what was learnt since the last refresh enter the predictions."""
         if not self._seen:
             return
+        self._refreshes += 1
+        all_anew = self._refreshes & (self._refreshes - 1) == 0
         flags = np.concatenate([flags for _, flags in self._seen])
-        for number, (counts, odds) in enumerate(zip(self._counts, self._odds, strict=True)):
+        for number, odds in enumerate(self._odds):
+            counts = self._counts[number]
             places = np.concatenate([contexts[number] for contexts, _ in self._seen])
             places <<= 1
             places += flags
-            found = np.bincount(places, minlength=counts.size)
-            touched = found.nonzero()[0]
-            counts[touched] += _COUNT * found[touched]
-            pairs = touched >> 1
-            odds[pairs] = log2_units(counts[2 * pairs + 1]) - log2_units(counts[2 * pairs])
+            found = np.bincount(places, minlength=counts.size).reshape(counts.shape)
+            counts += found
+            chosen = np.arange(odds.size) if all_anew else np.flatnonzero(found.any(axis=1))
+            odds[chosen] = self._log_odds(counts[chosen], self._prior(number))
         self._seen.clear()
+
+    def _prior(self, number: int) -> NDArray[np.int64]:
+        """Return the weights, of unset and of set, that each context of a table starts with."""
+        clear, is_set = self._counts[number].sum(axis=0).tolist()
+        of_all = is_set * SHARE_UNIT + _SHARE_COUNT * self._share
+        share = 1 + (_PRIOR - 2) * of_all // ((clear + is_set + _SHARE_COUNT) * SHARE_UNIT)
+        return np.array([_PRIOR - share, share])
+
+    @staticmethod
+    def _log_odds(counts: NDArray[np.int64], prior: NDArray[np.int64]) -> NDArray[np.float64]:
+        logs = log2_units((_COUNT * counts + prior).astype(np.float64))
+        odds: NDArray[np.float64] = logs[:, 1] - logs[:, 0]
+        return odds
 
     def predict(self, contexts: Sequence[Index], ends: Sequence[int]) -> NDArray[np.uint32]:
         """Return the (n,) chances, in 2**-CHANCE_BITS, that the flags are set.
@@ -78,8 +104,10 @@ class Decision:
         self._asked = contexts, ends, inputs, chances
         return chances
 
-    def learn(self, flags: Flags) -> None:
-        """Take note of what the flags of the last `predict` were."""
+    def learn(self, flags: Flags, *, keep: bool = True) -> None:
+        """Take note of what the flags of the last `predict` were, or, unless they are to `keep`, pass over them."""
+        if not keep:
+            return
         contexts, ends, inputs, chances = self._asked
         errors = flags * float(1 << CHANCE_BITS)
         errors -= chances

@@ -42,9 +42,9 @@ class LaneEncoder:
     """Collects intervals batch by batch in the order of decoding, and codes them all, last to first, in `finish`."""
 
     def __init__(self, precision: int) -> None:
-        """Prepare for intervals of 2**`precision`, at most 2**16."""
+        """Prepare for intervals of 2**`precision`, at most 2**15."""
         self._precision = precision
-        self._batches: list[tuple[U32, U32]] = []
+        self._batches: list[tuple[U16, U16]] = []
         self._steps: list[int] = []
 
     def begin_step(self, _left: int) -> None:
@@ -58,7 +58,7 @@ class LaneEncoder:
             starts: (n,) start of each symbol's interval.
             frequencies: (n,) length of each symbol's interval, at least 1.
         """
-        self._batches.append((starts, frequencies))
+        self._batches.append((starts.astype(np.uint16), frequencies.astype(np.uint16)))
 
     def flags(self, chances: U32, wanted: Flags | None) -> Flags:
         """Add `wanted` flags, (n,), that have these chances of being set, in 2**-precision; return them."""

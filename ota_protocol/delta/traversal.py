@@ -9,6 +9,8 @@ evenly, so that what is known about each grows evenly too. Which side is the row
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_LANES: Final = 4096
-_MIN_LANES: Final = 32
+_MIN_LANES: Final = 128
 _CODES_A_LANE: Final = 96
 _MANY_CODES_A_LANE: Final = 8192
 _MOST_LANES: Final = 1 << 14
 """Networks of more than 33 million codes take more lanes, which are quicker, up to this many."""
-_MAX_KERNEL: Final = 121
-"""Kernels up to 11 × 11 are coded position by position; a longer last axis is a row like any other."""
+_MAX_POSITIONS: Final = 121
+"""Kernels up to 11 × 11 are coded position by position; more positions are columns like any other."""
+_MAX_KERNELS: Final = 8
 
 Index = NDArray[np.intp]
 
@@ -73,15 +76,32 @@ class Grid:
         return self.cells * self.positions
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], *, flat: bool) -> Grid:
-        """Return the grid of a tensor of this shape; `flat` leaves kernels aside."""
+    def of(cls, shape: tuple[int, ...]) -> Grid:
+        """Return the grid of a tensor of this shape."""
         sides = (1, *shape) if len(shape) == 1 else shape or (1, 1)
         kernel = sides[2:]
-        height = int(np.prod(kernel[:-1], dtype=np.int64))
-        width = kernel[-1] if kernel else 1
-        if flat or height * width > _MAX_KERNEL:
-            return cls(sides[0], sides[1] * height * width)
-        return cls(sides[0], sides[1], height, width)
+        return cls(sides[0], sides[1], math.prod(kernel[:-1]), kernel[-1] if kernel else 1)
+
+    def flat(self) -> Grid:
+        """Return the grid without kernels: their positions are columns."""
+        return Grid(self.rows, self.columns * self.positions)
+
+
+def grids_of(shapes: Sequence[tuple[int, ...]], has_base: Sequence[bool]) -> list[Grid]:
+    """Return the grids of tensors.
+
+    Kernels are made use of where there is no base, and for the `_MAX_KERNELS` sizes of kernel that most codes have.
+    """
+    grids = [Grid.of(shape) for shape in shapes]
+    codes: Counter[tuple[int, int]] = Counter()
+    for grid, based in zip(grids, has_base, strict=True):
+        if not based and grid.positions <= _MAX_POSITIONS:
+            codes[grid.height, grid.width] += grid.codes
+    used = {size for size, _ in codes.most_common(_MAX_KERNELS)}
+    return [
+        grid if (grid.height, grid.width) in used and not based else grid.flat()
+        for grid, based in zip(grids, has_base, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +128,14 @@ class Places:
 class LaneGroup:
     """Lanes whose cells have equally many positions, so that they move from cell to cell together."""
 
-    def __init__(self, grids: Sequence[Grid], members: Sequence[int], steps: int, *, has_base: bool) -> None:
+    def __init__(
+        self, grids: Sequence[Grid], before: Index, members: Sequence[int], steps: int, *, has_base: bool
+    ) -> None:
         """Deal lanes to tensors.
 
         Args:
             grids: of all tensors.
+            before: (tensors, 3) channels of longer sides, of shorter sides, and codes, before each tensor.
             members: which of them the group walks over; their cells have the same height and width.
             steps: in how many steps they should be done.
             has_base: whether both ends know a base of them.
@@ -130,7 +153,7 @@ class LaneGroup:
         self._narrow, self._wide = (np.array([(g.narrow, g.wide) for g in sides])[lane_of]).T
         steps_of = [(g.narrow_step * g.positions, g.wide_step * g.positions) for g in sides]
         self._narrow_step, self._wide_step = np.array(steps_of)[lane_of].T
-        self._wide0, self._narrow0, self._first0 = np.array([_before(grids, member) for member in members])[lane_of].T
+        self._wide0, self._narrow0, self._first0 = before[list(members)][lane_of].T
         strands = strips * [grid.narrow for grid in sides]
         self._strand0 = (np.cumsum(strands) - strands)[lane_of]
         self.strands = int(strands.sum())
@@ -177,12 +200,6 @@ def _strips(grid: Grid, turns: int) -> tuple[int, int, int]:
         strips += 1
 
 
-def _before(grids: Sequence[Grid], member: int) -> tuple[int, int, int]:
-    """Return how many channels of longer and of shorter sides, and how many codes, come before tensor `member`."""
-    earlier = grids[:member]
-    return sum(grid.wide for grid in earlier), sum(grid.narrow for grid in earlier), sum(grid.codes for grid in earlier)
-
-
 def lane_groups(grids: Sequence[Grid], has_base: Sequence[bool]) -> list[LaneGroup]:
     """Return the lane groups of a network: single codes first, then kernels by size, then what has a base.
 
@@ -197,4 +214,6 @@ def lane_groups(grids: Sequence[Grid], has_base: Sequence[bool]) -> list[LaneGro
     for number, (grid, based) in enumerate(zip(grids, has_base, strict=True)):
         if grid.codes:
             kinds.setdefault((based, grid.height, grid.width), []).append(number)
-    return [LaneGroup(grids, kinds[kind], steps, has_base=kind[0]) for kind in sorted(kinds)]
+    sizes = np.array([(grid.wide, grid.narrow, grid.codes) for grid in grids], np.intp).reshape(-1, 3)
+    before = np.cumsum(sizes, axis=0) - sizes
+    return [LaneGroup(grids, before, kinds[kind], steps, has_base=kind[0]) for kind in sorted(kinds)]

@@ -25,7 +25,7 @@ def codes_of(shape: tuple[int, ...], seed: int, spread: float) -> NDArray[np.int
 
 
 @given(SHAPES, st.integers(0, 2**32), st.sampled_from([0.1, 0.6, 3.0, 40.0, 1e6]), st.booleans())
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_codes_come_back(shape: tuple[int, ...], seed: int, spread: float, conditioned: bool) -> None:
     codes = codes_of(shape, seed, spread)
     context = codes + codes_of(shape, seed + 1, 0.3) if conditioned else None
@@ -34,7 +34,7 @@ def test_codes_come_back(shape: tuple[int, ...], seed: int, spread: float, condi
 
 
 @given(st.lists(SHAPES, max_size=5), st.integers(0, 2**32))
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_many_tensors_come_back(shapes: list[tuple[int, ...]], seed: int) -> None:
     tensors = [codes_of(shape, seed + index, 1.0 + index) for index, shape in enumerate(shapes)]
     found = decode_many(encode_many(tensors), shapes, max_abs=2**30)
@@ -43,7 +43,7 @@ def test_many_tensors_come_back(shapes: list[tuple[int, ...]], seed: int) -> Non
 
 
 @given(st.integers(0, 5000), st.integers(1, 256), st.integers(1, 300), st.integers(0, 2**32))
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_symbols_come_back(count: int, alphabet: int, n_contexts: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     symbols = np.minimum(generator.geometric(0.2, count) - 1, alphabet - 1).astype(np.uint8)
