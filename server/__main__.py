@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,6 +56,7 @@ def serve(  # noqa: PLR0917 typer's options
 ) -> None:
     """Serve the registry until SIGTERM or SIGINT; needs the online keys alone."""
     settings = _settings(data=data, keys=keys, host=host, port=port, database_url=database_url, blobs_url=blobs_url)
+    _require_free(settings.host, settings.port)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     uvicorn.run(
@@ -76,8 +78,25 @@ def openapi(out: Annotated[Path | None, typer.Option(help="File to write; stdout
     text = description_text(api())
     if out is None:
         typer.echo(text, nl=False)
-    else:
+        return
+    try:
         out.write_text(text, "utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write {out}: {error.strerror}", remedy="give another --out") from error
+
+
+def _require_free(host: str, port: int) -> None:
+    """See that the address can be had, so that a mistake ends as one line before any work begins."""
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        raise RequestError(
+            f"cannot listen at {host} port {port}: {error.strerror or error}",
+            remedy="stop what listens there, or give another --host or --port",
+        ) from error
 
 
 def _settings(**given: Any) -> Settings:

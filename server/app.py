@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fastapi import FastAPI
+from sqlalchemy.engine import URL
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Lifespan
 
@@ -129,7 +130,10 @@ def create_app(settings: Settings, overrides: Overrides | None = None) -> FastAP
         RequestError: a setting or a key file cannot be used, or the registry was not initialised for this server.
         StorageError: the database or the data folder cannot be used.
     """
-    parts, services = _assemble(settings, overrides or Overrides())
+    url = database_url(settings.database_url, settings.data)
+    # Before anything is made in a folder that was only mistyped.
+    schema.require_file(url)
+    parts, services = _assemble(settings, url, overrides or Overrides())
     parts.check()
 
     @asynccontextmanager
@@ -165,8 +169,7 @@ def api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     return app
 
 
-def _assemble(settings: Settings, given: Overrides) -> tuple[Parts, Services]:
-    url = database_url(settings.database_url, settings.data)
+def _assemble(settings: Settings, url: URL, given: Overrides) -> tuple[Parts, Services]:
     database = Database(url)
     blobs = given.blobs or Blobs.open(settings.blobs_url, settings.data)
     keys = given.keys or load_online(settings.keys)

@@ -20,12 +20,14 @@ from obstore.exceptions import BaseError, GenericError
 from obstore.store import LocalStore, from_url
 
 from ota_protocol.digest import DigestHex
-from ota_protocol.errors import DiskFullError, StorageError
+from ota_protocol.errors import DiskFullError, RequestError, StorageError
 from server.domain.refusals import NotFoundError
 
 if TYPE_CHECKING:
     from obstore import GetResult
     from obstore.store import ObjectStore
+
+URL_REMEDY = "give a file:, s3:, gs: or az: URL with what the store needs, or none"
 
 CHUNK_BYTES = 256 << 10
 """Bytes handed to the network at a time: few wake-ups, little memory a transfer."""
@@ -48,10 +50,20 @@ class Blobs:
 
     @classmethod
     def open(cls, url: str | None, data: Path) -> Blobs:
-        """Open the store at `url` (file:, s3:, gs:, az:), or the folder `blobs` in the data folder."""
-        if url is None:
-            return cls(LocalStore(prefix=data / "blobs", mkdir=True))
-        return cls(from_url(url))
+        """Open the store at `url` (file:, s3:, gs:, az:), or the folder `blobs` in the data folder.
+
+        Raises:
+            RequestError: the URL names no store.
+            StorageError: the folder cannot be made.
+        """
+        with mapped_errors():
+            if url is None:
+                return cls(LocalStore(prefix=data / "blobs", mkdir=True))
+            try:
+                return cls(from_url(url))
+            except (BaseError, ValueError):
+                # Neither the text nor the cause is shown: a URL may carry a key.
+                raise RequestError("the blobs URL names no store", remedy=URL_REMEDY) from None
 
     def length_bytes(self, digest: DigestHex) -> int | None:
         """Return the length of a blob, or None if it is not held."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
@@ -27,6 +27,8 @@ POOL_SIZE = 32
 CHANGE_ATTEMPTS = 3
 """On one machine the first attempt holds; a second replica can be in the way once, hardly twice."""
 
+URL_REMEDY = "give a sqlite: or postgresql: URL, or none"
+
 T = TypeVar("T")
 
 _WRITES = "registry_writes"
@@ -40,14 +42,16 @@ def database_url(configured: str | None, data: Path) -> URL:
     """
     if configured is None:
         return URL.create("sqlite", database=str(data / "registry.sqlite"))
-    url = make_url(configured)
+    try:
+        url = make_url(configured)
+    except (ArgumentError, ValueError):
+        # Neither the text nor the cause is shown: a URL carries a password.
+        raise RequestError("the database URL cannot be read", remedy=URL_REMEDY) from None
     if url.get_backend_name() == "sqlite":
         return url
     if url.get_backend_name() in {"postgresql", "postgres"}:
         return url.set(drivername="postgresql+psycopg")
-    raise RequestError(
-        f"the database URL names {url.get_backend_name()!r}", remedy="give a sqlite: or postgresql: URL, or none"
-    )
+    raise RequestError(f"the database URL names {url.get_backend_name()!r}", remedy=URL_REMEDY)
 
 
 class Database:

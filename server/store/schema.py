@@ -8,9 +8,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.engine import URL
 
 from ota_protocol.errors import RequestError
 from server.store.database import Database, mapped_errors
+
+INIT_REMEDY = "stop the server and run `ota-server init` with the same --data and --keys"
 
 
 def migrations_folder() -> Path:
@@ -32,6 +35,17 @@ def upgrade(database: Database) -> None:
         command.upgrade(config, "head")
 
 
+def require_file(url: URL) -> None:
+    """Check that a SQLite database is there, since SQLite would make an empty one.
+
+    Raises:
+        RequestError: there is no such file.
+    """
+    file = url.database
+    if url.get_backend_name() == "sqlite" and file and file != ":memory:" and not Path(file).is_file():
+        raise RequestError(f"there is no registry in {file}", remedy=INIT_REMEDY)
+
+
 def require_current(database: Database) -> None:
     """Check that the schema is the one that this code was written for.
 
@@ -45,7 +59,7 @@ def require_current(database: Database) -> None:
     if found != wanted:
         raise RequestError(
             f"the database schema is at {found or 'nothing'}, this server needs {wanted}",
-            remedy="stop the server and run `ota-server init` with the same --data and --keys",
+            remedy=INIT_REMEDY,
         )
 
 
