@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,10 @@ from ota_protocol.manifest import Frozen, Name
 
 MAX_ROOT_BYTES: Final = 64 << 10
 _NAME: Final = TypeAdapter(Name)
+_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,512}")
+"""One word of visible ASCII: anything else cannot travel in a header, and httpx would show it in its error."""
+
+_log = logging.getLogger(__name__)
 
 
 class _Enrolled(Frozen):
@@ -44,11 +50,11 @@ class Identity:
         """Read what `enrol` wrote.
 
         Raises:
-            RequestError: the vehicle is not enrolled.
+            RequestError: the vehicle is not enrolled, or its token is damaged.
         """
         try:
             enrolled = _Enrolled.model_validate_json((state / "enrolment.json").read_bytes())
-            token = (state / "token").read_text().strip()
+            token = _saved_token(state)
             return cls(enrolled.vehicle, enrolled.registry, token, (state / "root.json").read_bytes())
         except (FileNotFoundError, NotADirectoryError, ValidationError) as error:
             raise RequestError(
@@ -78,6 +84,11 @@ def enrol(
         StorageError: the folder cannot be written.
     """
     enrolled = _checked(vehicle, registry)
+    if not _TOKEN.fullmatch(enrolment_token):
+        raise RequestError(
+            "the enrolment token is not one word of plain characters",
+            remedy="give the file enrolment.token that the registry's operator handed out",
+        )
     _check_root(root)
     disk = Disk()
     disk.make_folder(state, mode=0o700)
@@ -99,8 +110,9 @@ def _checked(vehicle: str, registry: str) -> _Enrolled:
             f"{vehicle[:80]!r} cannot be the name of a vehicle", remedy="use a-z, 0-9, '-' and '_', at most 64"
         ) from error
     try:
+        httpx.URL(registry)
         return _Enrolled(vehicle=vehicle, registry=registry.rstrip("/"))
-    except ValidationError as error:
+    except (ValidationError, httpx.InvalidURL) as error:
         raise RequestError(
             f"{registry[:80]!r} is not the address of a registry", remedy="give one like http://registry:8080"
         ) from error
@@ -122,7 +134,13 @@ def _require_same(state: Path, enrolled: _Enrolled) -> None:
     path = state / "enrolment.json"
     if path.exists():
         with storage_errors("read the enrolment"):
-            known = json.loads(path.read_bytes()).get("vehicle")
+            body = path.read_bytes()
+        try:
+            known = json.loads(body)["vehicle"]
+        except (ValueError, TypeError, KeyError):
+            # The registry refuses a token of another vehicle, so that a new record cannot mix up two.
+            _log.warning("%s is damaged and is written anew", path)
+            return
         if known != enrolled.vehicle:
             raise RequestError(
                 f"{state} belongs to the vehicle {known!r}", remedy="give each vehicle a state folder of its own"
@@ -134,4 +152,13 @@ def _token(state: Path, disk: Disk) -> str:
     if not path.exists():
         disk.write(path, secrets.token_urlsafe(32).encode(), mode=0o600)
     with storage_errors("read the token"):
-        return path.read_text().strip()
+        return _saved_token(state)
+
+
+def _saved_token(state: Path) -> str:
+    token = (state / "token").read_text("ascii", errors="replace").strip()
+    if not _TOKEN.fullmatch(token):
+        raise RequestError(
+            f"{state / 'token'} is damaged", remedy="restore the state folder, or remove it and enrol under a new name"
+        )
+    return token

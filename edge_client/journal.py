@@ -13,10 +13,10 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from edge_client.machine import State
 from edge_client.update import Update, UpdateRecord
@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS refusal (key TEXT PRIMARY KEY, until_s REAL, times IN
 """
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +115,22 @@ class Journal:
                 self._refuse(refusal)
 
     def outbox(self, limit: int) -> tuple[Event, ...]:
-        """Return the oldest events that the registry has not accepted yet."""
+        """Return the oldest events that the registry has not accepted yet; those that no longer parse are dropped."""
         with _database_errors("read the outbox"):
-            rows = self._db.execute("SELECT body FROM outbox ORDER BY seq LIMIT ?", (limit,)).fetchall()
-        return tuple(Event.model_validate_json(body) for (body,) in rows)
+            rows = self._db.execute("SELECT seq, body FROM outbox ORDER BY seq LIMIT ?", (limit,)).fetchall()
+        events = {seq: _parsed(Event, body) for seq, body in rows}
+        unreadable = [(seq,) for seq, event in events.items() if event is None]
+        if unreadable:
+            # They would hold up every check-in for ever.
+            _log.warning("%d events are not readable and are forgotten", len(unreadable))
+            with _database_errors("clear the outbox"), self._db:
+                self._db.executemany("DELETE FROM outbox WHERE seq = ?", unreadable)
+        return tuple(event for event in events.values() if event is not None)
+
+    def waiting(self) -> int:
+        """Return how many events are in the outbox."""
+        with _database_errors("read the outbox"):
+            return int(self._db.execute("SELECT count(*) FROM outbox").fetchone()[0])
 
     def drop(self, accepted: Sequence[UUID]) -> None:
         """Forget events that the registry holds."""
@@ -131,10 +145,11 @@ class Journal:
         return Refusal(key, row[0], row[1]) if row else None
 
     def history(self) -> tuple[UpdateRecord, ...]:
-        """Return past updates, oldest first."""
+        """Return past updates, oldest first; those that no longer parse are left out."""
         with _database_errors("read the history"):
             rows = self._db.execute("SELECT body FROM history ORDER BY seq").fetchall()
-        return tuple(UpdateRecord.model_validate_json(body) for (body,) in rows)
+        records = (_parsed(UpdateRecord, body) for (body,) in rows)
+        return tuple(record for record in records if record is not None)
 
     def close(self) -> None:
         """Close the file."""
@@ -153,6 +168,14 @@ class Journal:
             (refusal.key, refusal.until_s),
         )
         self._db.execute("DELETE FROM refusal WHERE rowid <= (SELECT max(rowid) FROM refusal) - ?", (MAX_REFUSALS,))
+
+
+def _parsed(kind: type[T], body: str) -> T | None:
+    """Return what a row says, or None where another version of the agent wrote what this one does not know."""
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError:
+        return None
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -70,7 +70,7 @@ def report(state: Path) -> dict[str, Any]:
     journal = Journal(state / "journal.db")
     try:
         saved, history = journal.load(), journal.history()
-        waiting = len(journal.outbox(1_000_000))
+        waiting = journal.waiting()
     finally:
         journal.close()
     count, shown, active = read_count(state / "ledger"), _read_status(state), slots.active

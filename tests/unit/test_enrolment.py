@@ -82,10 +82,41 @@ def test_impossible_name(tmp_path: Path, vehicle: str) -> None:
     assert not (tmp_path / "car").exists()
 
 
-@pytest.mark.parametrize("address", ["", "registry:8080", "ftp://x", "http://", "http://a b"])
+@pytest.mark.parametrize(
+    "address", ["", "registry:8080", "ftp://x", "http://", "http://a b", "http://[::1", "http://a:b"]
+)
 def test_impossible_address(tmp_path: Path, address: str) -> None:
     with pytest.raises(RequestError, match="address of a registry"):
         try_enrol(tmp_path / "car", FakeRegistry(), address=address)
+
+
+@pytest.mark.parametrize("token", ["", "two\nlines", "caf\u00e9", "a b", "\ufffd" * 9])
+def test_enrolment_token_that_cannot_be_one_is_refused_and_not_shown(tmp_path: Path, token: str) -> None:
+    with pytest.raises(RequestError, match="enrolment token is not one word") as caught:
+        try_enrol(tmp_path / "car", FakeRegistry(), token=token)
+    assert not token or token not in str(caught.value)
+    assert not (tmp_path / "car").exists()
+
+
+@pytest.mark.parametrize("junk", [b"", b"\xff\xfe\x00", b"[]", b"{}"])
+def test_damaged_record_is_written_anew(tmp_path: Path, junk: bytes) -> None:
+    registry = FakeRegistry()
+    made = try_enrol(tmp_path / "car", registry)
+    (tmp_path / "car" / "enrolment.json").write_bytes(junk)
+    with pytest.raises(RequestError, match="not enrolled"):
+        Identity.read(tmp_path / "car")
+    assert try_enrol(tmp_path / "car", registry) == made == Identity.read(tmp_path / "car")
+
+
+@pytest.mark.parametrize("junk", [b"", b"\xff\xfe\x00", b"a\nb"])
+def test_damaged_token_is_told(tmp_path: Path, junk: bytes) -> None:
+    registry = FakeRegistry()
+    try_enrol(tmp_path / "car", registry)
+    (tmp_path / "car" / "token").write_bytes(junk)
+    with pytest.raises(RequestError, match="token is damaged"):
+        Identity.read(tmp_path / "car")
+    with pytest.raises(RequestError, match="token is damaged"):
+        try_enrol(tmp_path / "car", registry)
 
 
 @pytest.mark.parametrize("root", [b"", b"{}", b"junk", b"{" * 100_000])

@@ -143,3 +143,16 @@ def test_update_of_another_agent_version_is_forgotten(tmp_path: Path) -> None:
 def test_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="journal"):
         Journal(tmp_path / "none" / "journal.db")
+
+
+def test_rows_of_another_version_hold_nothing_up(journal: Journal, tmp_path: Path) -> None:
+    told = event(EventKind.FAILED)
+    journal.save(Saved(), record=UpdateRecord(model="tiny", release="1.0.0", result="failed"))
+    with sqlite3.connect(tmp_path / "journal.db") as other:
+        other.execute("INSERT INTO outbox (id, body) VALUES ('x', '{\"kind\": \"levitated\"}')")
+        other.execute("INSERT INTO history (body) VALUES ('{}')")
+    journal.append([told])
+    assert journal.waiting() == 2
+    assert journal.outbox(10) == (told,)
+    assert journal.waiting() == 1
+    assert len(journal.history()) == 1
