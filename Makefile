@@ -6,7 +6,7 @@ DISTRIBUTIONS := ota_protocol model_build server edge_client demo
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-keep test test-quick check e2e bench bench-delta fuzz clean
+.PHONY: help install demo demo-keep test test-quick check e2e bench bench-delta bench-compression fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -43,6 +43,15 @@ bench-delta: $(INSTALLED) $(PEERS)/.installed ## deltas beside byte differs, on 
 $(PEERS)/.installed: benchmarks/delta-requirements.txt
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/delta-requirements.txt
+	@touch $@
+
+CODECS := .venvs/nncodec
+bench-compression: $(INSTALLED) $(CODECS)/.installed $(PEERS)/.installed ## compression beside NNCodec, on the same weights, in one run (half an hour)
+	nice -n 10 $(BIN)/python -m benchmarks.compression
+
+$(CODECS)/.installed: benchmarks/compression-requirements.txt
+	@test -x $(CODECS)/bin/python || $(PYTHON) -m venv $(CODECS)
+	$(CODECS)/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/compression-requirements.txt
 	@touch $@
 
 fuzz: $(INSTALLED) ## 100,000 broken deltas (half an hour)
