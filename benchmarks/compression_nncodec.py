@@ -35,9 +35,8 @@ def main() -> None:
     decoded = decode(stream)
     if isinstance(decoded, tuple):
         decoded = decoded[0]
-    np.savez(
-        out, **{name: np.asarray(decoded[name], np.float32).reshape(parameters[name].shape) for name in parameters}
-    )
+    arrays = {name: np.asarray(decoded[name], np.float32).reshape(value.shape) for name, value in parameters.items()}
+    np.savez(out, allow_pickle=False, **arrays)
     sys.stdout.write(f"\nbytes {len(stream)}\n")
 
 

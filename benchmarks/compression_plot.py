@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 
-import matplotlib as mpl
+import matplotlib as mpl  # type: ignore[import-not-found, unused-ignore]  # of the peers' environment
 
 mpl.use("Agg")
-import matplotlib.pyplot as plt
+import matplotlib.pyplot as plt  # type: ignore[import-not-found, unused-ignore]
 
 STYLES = {
     "ours": ("o-", "SqueezeOTA, weights only"),
