@@ -29,7 +29,8 @@ SMALL: Final = 3
 
 _LARGEST: Final = 2**31 - 1
 _ALL_LEARN: Final = 64
-"""After so many steps only every other one is learnt from, which takes time and adds little by then."""
+_HALF_LEARN: Final = 128
+"""After so many steps every other one is learnt from, then every fourth: it takes time and adds little by then."""
 
 Index = NDArray[np.intp]
 Codes = NDArray[np.int32]
@@ -134,7 +135,7 @@ class CodeModel:
         sizes = {id(walk): place.first.size for walk, place, _ in standing}
         ends = np.cumsum([sizes.get(id(walk), 0) for walk in self._walks]).tolist()
         contexts = Contexts.join([context for _, _, context in standing])
-        self._learns = step < _ALL_LEARN or step % 2 == 0
+        self._learns = step < _ALL_LEARN or step % (2 if step < _HALF_LEARN else 4) == 0
         found = self._tell(contexts, ends, None if wanted is None else wanted[places])
         self._codes[places] = found
         first = 0

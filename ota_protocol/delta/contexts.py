@@ -44,32 +44,31 @@ Whole = NDArray[np.float64]
 class Contexts:
     """What the decisions about (n,) codes depend on, for each of a decision's tables."""
 
-    tables: tuple[Index, Index, Index]
-    """Layer with relative width; width with mean, apart for codes with a base; layer with octave and mean."""
+    tables: Index
+    """(3, n): layer with relative width; width with mean, apart for codes with a base; layer with octave and mean."""
     shift: Index | None
     """How many low bits of each code are plain; None where it is none of any."""
 
-    def take(self, chosen: Index | tuple[int, Index | slice]) -> Contexts:
+    def take(self, chosen: Index) -> Contexts:
         """Return the contexts of the chosen codes."""
-        fine, wide, coarse = self.tables
-        shift = self.shift if self.shift is None else self.shift[chosen]
-        return Contexts((fine[chosen], wide[chosen], coarse[chosen]), shift)
+        return Contexts(self.tables.take(chosen, axis=1), self.shift if self.shift is None else self.shift[chosen])
 
     def split(self, flags: NDArray[np.bool_]) -> Contexts:
         """Return the contexts told apart by a flag each; there are twice as many then."""
-        fine, wide, coarse = self.tables
-        return Contexts((2 * fine + flags, 2 * wide + flags, 2 * coarse + flags), self.shift)
+        tables = self.tables << 1
+        tables += flags
+        return Contexts(tables, self.shift)
 
     @classmethod
     def join(cls, parts: Sequence[Contexts]) -> Contexts:
         """Return the contexts of all parts, one after another."""
         if len(parts) == 1:
             return parts[0]
-        fine, wide, coarse = (np.concatenate(columns) for columns in zip(*(part.tables for part in parts), strict=True))
+        tables = np.concatenate([part.tables for part in parts], axis=1)
         if all(part.shift is None for part in parts):
-            return cls((fine, wide, coarse), None)
-        shifts = [np.zeros(part.tables[0].size, np.intp) if part.shift is None else part.shift for part in parts]
-        return cls((fine, wide, coarse), np.concatenate(shifts))
+            return cls(tables, None)
+        shifts = [np.zeros(part.tables.shape[1], np.intp) if part.shift is None else part.shift for part in parts]
+        return cls(tables, np.concatenate(shifts))
 
 
 def table_sizes(layers: int) -> tuple[int, int, int]:
@@ -101,7 +100,11 @@ class Widths:
         if self.shift is not None:
             mean = mean * _SHRINK[self.shift]
         place = _base_step(mean) if self.has_base else _mean_step(mean)
-        return Contexts((self.fine, self.wide + place, self.coarse + place), self.shift)
+        tables = np.empty((3, place.size), np.intp)
+        tables[0] = self.fine
+        np.add(self.wide, place, out=tables[1])
+        np.add(self.coarse, place, out=tables[2])
+        return Contexts(tables, self.shift)
 
 
 def classify(layer: Index, width: Whole, layer_quarter: NDArray[np.int32], *, has_base: bool) -> Widths:
@@ -129,7 +132,8 @@ def classify(layer: Index, width: Whole, layer_quarter: NDArray[np.int32], *, ha
 def octave_and_sign(contexts: Contexts) -> Index:
     """Return layer, octave and flag of contexts told apart by a flag, without the mean."""
     doubled = contexts.tables[2]
-    return doubled // (2 * MEANS) * 2 + (doubled & 1)
+    apart: Index = doubled // (2 * MEANS) * 2 + (doubled & 1)
+    return apart
 
 
 def _mean_step(mean: Whole) -> Index:

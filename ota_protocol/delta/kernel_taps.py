@@ -33,12 +33,14 @@ Parameters = NDArray[np.int32]
 class Position:
     """One position of a kernel: what it looks at, and which parameters weigh that."""
 
-    before: tuple[int, ...]
+    before: slice | list[int]
     """Earlier positions."""
-    mean: tuple[int, ...]
+    mean: slice | list[int]
     """For each of `before`, the parameter that weighs its code in the mean."""
-    width: tuple[int, ...]
+    width: slice | list[int]
     """For each of `before`, the parameter that weighs its magnitude in the width."""
+    count: int
+    """How many `before` there are."""
     channels: int
     """The parameter that weighs the width expected from row and column."""
 
@@ -52,9 +54,10 @@ def positions(height: int, width: int) -> tuple[Position, ...]:
         starts = [CHANNEL_TAPS + place * (place - 1) // 2 for place in range(count)]
         return tuple(
             Position(
-                tuple(range(place)),
-                tuple(range(start, start + place)),
-                tuple(range(start + pairs, start + pairs + place)),
+                slice(place),
+                slice(start, start + place),
+                slice(start + pairs, start + pairs + place),
+                place,
                 CHANNEL_TAPS + 2 * pairs + place,
             )
             for place, start in enumerate(starts)
@@ -81,11 +84,7 @@ def neutral_parameters(grid: Grid) -> Parameters:
 def _by_neighbours(place: int, height: int, width: int) -> Position:
     y, x = divmod(place, width)
     usable = [number for number, (dy, dx) in enumerate(_NEIGHBOURS) if 0 <= y + dy < height and 0 <= x + dx < width]
-    before = tuple((y + _NEIGHBOURS[number][0]) * width + x + _NEIGHBOURS[number][1] for number in usable)
+    before = [(y + _NEIGHBOURS[number][0]) * width + x + _NEIGHBOURS[number][1] for number in usable]
     reach = len(_NEIGHBOURS)
-    return Position(
-        before,
-        tuple(CHANNEL_TAPS + number for number in usable),
-        tuple(CHANNEL_TAPS + reach + number for number in usable),
-        CHANNEL_TAPS + 2 * reach,
-    )
+    mean = [CHANNEL_TAPS + number for number in usable]
+    return Position(before, mean, [reach + tap for tap in mean], len(usable), CHANNEL_TAPS + 2 * reach)

@@ -48,7 +48,7 @@ class Decision:
         self._counts = [np.zeros((size, 2), np.int64) for size in sizes]
         self._weights = [[_FIRST_WEIGHT] * len(sizes) for _ in range(groups)]
         self._odds = [np.full(size, self._log_odds(np.zeros((1, 2), np.int64), self._prior(0))) for size in sizes]
-        self._seen: list[tuple[Sequence[Index], Flags]] = []
+        self._seen: list[tuple[Index, Flags]] = []
         self._refreshes = 0
 
     def refresh(self) -> None:
@@ -82,15 +82,15 @@ class Decision:
         odds: NDArray[np.float64] = logs[:, 1] - logs[:, 0]
         return odds
 
-    def predict(self, contexts: Sequence[Index], ends: Sequence[int]) -> NDArray[np.uint32]:
+    def predict(self, contexts: Index, ends: Sequence[int]) -> NDArray[np.uint32]:
         """Return the (n,) chances, in 2**-CHANCE_BITS, that the flags are set.
 
         Args:
-            contexts: for each table the (n,) contexts of the lanes.
+            contexts: (tables, n) contexts of the lanes.
             ends: where each group of lanes ends; lanes of a group lie together.
         """
-        count = contexts[0].size
-        inputs = np.empty((len(contexts), count))
+        count = contexts.shape[1]
+        inputs = np.empty((len(self._odds), count))
         for odds, context, row in zip(self._odds, contexts, inputs, strict=True):
             odds.take(context, out=row, mode="clip")
         mixed = np.empty(count)

@@ -117,15 +117,13 @@ def _solve_taps(
     """Return (count,) parameters, the taps of `kind` filled in, that predict (cells, positions) targets from inputs."""
     gram, moment = np.zeros((count, count)), np.zeros(count)
     for place, position in enumerate(layout):
-        columns = [inputs[:, before] for before in position.before]
-        index = list(position.mean if kind == "mean" else position.width)
+        columns = inputs[:, position.before].T
+        index = np.arange(count)[position.mean if kind == "mean" else position.width]
         if channels is not None:
-            columns.append(channels[:, place])
-            index.append(position.channels)
-        if index:
-            stacked = np.stack(columns)
-            gram[np.ix_(index, index)] += stacked @ stacked.T
-            moment[index] += stacked @ targets[:, place]
+            columns = np.concatenate([columns, channels[np.newaxis, :, place]])
+            index = np.append(index, position.channels)
+        gram[np.ix_(index, index)] += columns @ columns.T
+        moment[index] += columns @ targets[:, place]
     return _solve(gram, moment)
 
 
@@ -137,9 +135,8 @@ def _weighted(inputs: Whole, layout: Sequence[Position], taps: Whole, kind: str)
     """Return (cells, positions): at each position the sum of the inputs before it, weighted by `taps`."""
     result = np.zeros_like(inputs)
     for place, position in enumerate(layout):
-        if position.before:
-            weights = taps[list(position.mean if kind == "mean" else position.width)]
-            result[:, place] = inputs[:, position.before] @ weights
+        weights = taps[position.mean if kind == "mean" else position.width]
+        result[:, place] = inputs[:, position.before] @ weights
     return result
 
 

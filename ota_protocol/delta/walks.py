@@ -111,11 +111,11 @@ class KernelWalk:
             self._enter(turn)
         position = self._positions[self._place]
         mean, width = self._channel_mean, self._taps[position.channels] * self._channel_width
-        if position.before:
-            before = self._codes[position.before, :]
-            mean = mean + MEAN_UNIT * np.einsum("ij,ij->j", before, self._taps[position.mean, :])
-            sizes = np.einsum("ij,ij->j", np.abs(before), self._taps[position.width, :])
-            width = width + sizes.astype(np.float64) * (1 << WIDTH_BITS)
+        if position.count:
+            before = self._codes[position.before]
+            mean = mean + MEAN_UNIT * np.einsum("ij,ij->j", before, self._taps[position.mean])
+            sizes = np.einsum("ij,ij->j", np.abs(before), self._taps[position.width])
+            width += sizes * np.float64(1 << WIDTH_BITS)
         width = np.maximum(width, 1.0) * (1 / TAP_UNIT)
         contexts = classify(self._layers, width, self._quarters, has_base=False).around(mean)
         cell = self._cell

@@ -28,10 +28,10 @@ class WatchedDecision(Decision):
     def __init__(self, sizes: Sequence[int], groups: int, share: int = SHARE_UNIT // 2) -> None:
         super().__init__(sizes, groups, share)
         self.counts = [np.zeros((size, 2), np.int64) for size in sizes]
-        self._contexts: Sequence[Index] = ()
+        self._contexts: Index = np.zeros((len(sizes), 0), np.intp)
         self.made.append(self)
 
-    def predict(self, contexts: Sequence[Index], ends: Sequence[int]) -> NDArray[np.uint32]:
+    def predict(self, contexts: Index, ends: Sequence[int]) -> NDArray[np.uint32]:
         self._contexts = contexts
         return super().predict(contexts, ends)
 
