@@ -54,7 +54,7 @@ $(CODECS)/.installed: benchmarks/compression-requirements.txt
 	$(CODECS)/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/compression-requirements.txt
 	@touch $@
 
-fuzz: $(INSTALLED) ## 100,000 broken deltas (half an hour)
+fuzz: $(INSTALLED) ## 100,000 broken deltas (an hour)
 	$(BIN)/python -m pytest -m nightly -n 2 tests/attacks
 
 e2e: $(INSTALLED) ## the fleet of docker-compose.yml, run to its end
