@@ -17,7 +17,7 @@ from typing import Final
 
 from edge_client.frames import FrameFolder, read_frame
 from edge_client.runtime import LoadedModel, Prediction
-from ota_protocol.errors import MalformedError, SelfTestError
+from ota_protocol.errors import SelfTestError
 
 KEPT_PREDICTIONS: Final = 8
 STOP_S: Final = 2.0
@@ -144,13 +144,15 @@ class Inference(threading.Thread):
             return
         try:
             pixels = read_frame(path, line.model.manifest.preprocessing)
-        except MalformedError as error:
+        except Exception as error:
+            # A file may break a decoder in ways that no decoder declares.
             self._skip(path, error)
             return
         self._busy = (line.model, time.monotonic())
         try:
             self._record(line, line.model.predict(pixels, path.name))
-        except SelfTestError as error:
+        except Exception as error:
+            # Whatever it is (memory may be short): this thread outlives every frame.
             self._record_failure(line, error)
             self._answer_otherwise(line, path)
         finally:
@@ -163,8 +165,8 @@ class Inference(threading.Thread):
                 raise SelfTestError("no other model is loaded")
             pixels = read_frame(path, line.fallback.manifest.preprocessing)
             self._record(_Line(line.fallback), line.fallback.predict(pixels, path.name))
-        except (SelfTestError, MalformedError) as error:
-            _log.error("frame %s is lost: %s", path.name, error)
+        except Exception as error:
+            _log.error("frame %s is lost: %s", path.name, error or type(error).__name__)
             with self._lock:
                 self._count = FrameCount(self._count.served, self._count.lost + 1, self._count.unreadable)
 
@@ -183,15 +185,16 @@ class Inference(threading.Thread):
             if line.on_trial and line is self._line:
                 self._trial = TrialCount(self._trial.served + 1, self._trial.failed, self._trial.reason)
 
-    def _record_failure(self, line: _Line, error: SelfTestError) -> None:
-        _log.error("the model failed: %s", error)
+    def _record_failure(self, line: _Line, error: Exception) -> None:
+        reason = str(error) or type(error).__name__
+        _log.error("the model failed: %s", reason)
         with self._lock:
             if line.on_trial and line is self._line:
-                self._trial = TrialCount(self._trial.served, self._trial.failed + 1, str(error)[:300])
+                self._trial = TrialCount(self._trial.served, self._trial.failed + 1, reason[:300])
 
-    def _skip(self, path: Path, error: MalformedError) -> None:
+    def _skip(self, path: Path, error: Exception) -> None:
         if path.name not in self._warned:
-            _log.warning("%s", error)
+            _log.warning("%s is skipped: %s", path.name, error or type(error).__name__)
             self._warned.add(path.name)
         with self._lock:
             self._count = FrameCount(self._count.served, self._count.lost, self._count.unreadable + 1)

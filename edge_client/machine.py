@@ -63,6 +63,7 @@ TRANSITIONS: Final[dict[tuple[State, Outcome], State]] = {
     (State.DOWNLOADING, Outcome.ASSIGNED): State.ASSIGNED,
     (State.DOWNLOADING, Outcome.WITHDRAWN): State.IDLE,
     (State.WAITING, Outcome.DONE): State.DOWNLOADING,
+    (State.WAITING, Outcome.AGAIN): State.WAITING,
     (State.WAITING, Outcome.WAIT): State.WAITING,
     (State.WAITING, Outcome.ASSIGNED): State.ASSIGNED,
     (State.WAITING, Outcome.WITHDRAWN): State.IDLE,

@@ -103,3 +103,21 @@ def test_state_that_cannot_be_saved_is_not_entered(state: Path, registry: FakeRe
         assert driver.confirmed == "1.0.0"
         driver.parts.journal._db.execute("PRAGMA max_page_count = 1000000")
         driver.until_runs("1.1.0")
+
+
+def test_full_disk_while_waiting_for_the_budget_does_not_end_the_agent(state: Path, registry: FakeRegistry) -> None:
+    now = [1e9]
+    with driving(state, registry, budget_bytes=20_000, budget_period_s=1_000.0, clock=lambda: now[0]) as driver:
+        driver.parts.ledger.add(received=14_900)
+        driver.until(lambda each: each.state is State.WAITING, timeout_s=15)
+        driver.parts.journal._db.execute(
+            "CREATE TEMP TRIGGER full BEFORE INSERT ON saved BEGIN SELECT raise(FAIL, 'database or disk is full'); END"
+        )
+        now[0] += 1_000.0
+        driver.agent._step_at = 0.0
+        for _ in range(50):
+            driver.agent.turn()
+        assert driver.state is State.WAITING
+        driver.parts.journal._db.execute("DROP TRIGGER full")
+        driver.agent._step_at = 0.0
+        driver.until(lambda each: each.state is not State.WAITING, timeout_s=15)

@@ -35,6 +35,13 @@ class FailingModel(LoadedModel):
         raise SelfTestError("it fails on a frame")
 
 
+class BreakingModel(LoadedModel):
+    """Loads, and breaks on every frame in a way that no model declares."""
+
+    def predict(self, pixels: NDArray[np.uint8], frame: str) -> Prediction:
+        raise MemoryError
+
+
 class Camera:
     """Inference over a folder of frames, as fast as it goes."""
 
@@ -103,6 +110,19 @@ def test_frame_that_no_model_answers_is_lost_and_counted(camera: Camera) -> None
     camera.inference.swap(FailingModel(camera.folder / "1.0.0.onnx", old.manifest))
     camera.wait_for(lambda each: each.count.lost >= 3)
     assert camera.inference.count.served == 100
+
+
+def test_fault_at_a_frame_is_the_models_and_the_frames_go_on(camera: Camera) -> None:
+    good = loaded(camera.folder, FIRST)
+    broken = BreakingModel(camera.folder / "1.0.0.onnx", good.manifest)
+    camera.inference.swap(broken, fallback=good, on_trial=True)
+    camera.wait_for(lambda each: each.trial.failed >= 2 and each.count.served >= 102)
+    assert (camera.inference.count.lost, camera.inference.trial.reason) == (0, "MemoryError")
+    camera.inference.swap(broken)
+    camera.wait_for(lambda each: each.count.lost >= 2)
+    camera.inference.swap(good)
+    served = camera.inference.count.served
+    camera.wait_for(lambda each: each.count.served > served + 2)
 
 
 def test_trial_counts_from_the_swap(camera: Camera) -> None:
