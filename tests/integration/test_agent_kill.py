@@ -207,8 +207,9 @@ def test_second_agent_on_the_same_folder_is_refused(yard: Yard) -> None:
 
 def test_ledger_counts_every_byte_that_crossed_the_socket(yard: Yard) -> None:
     before = yard.registry.wire.total  # of the enrolment, which has no ledger yet
-    with yard.running():
+    with yard.running("--check-in-s", "60"):  # so that no answer is on its way when the agent is stopped
         wait_for(lambda: EventKind.CONFIRMED in yard.registry.kinds())
+        wait_for(lambda: yard.status()["outbox"] == 0)
     ledger = yard.status()["ledger"]
     assert ledger["sent"] + ledger["received"] == yard.registry.wire.total - before
     assert ledger["received"] > len(FIRST.artifact)
