@@ -36,6 +36,8 @@ check: $(INSTALLED) ## ruff, mypy strict, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: bench-delta bench-compression ## every claim measured beside its peers (hours)
+
 PEERS := .venvs/bench
 bench-delta: $(INSTALLED) $(PEERS)/.installed ## deltas beside byte differs, on the same pairs, in one run (an hour)
 	nice -n 10 $(BIN)/python -m benchmarks.delta
