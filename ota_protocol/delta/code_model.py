@@ -147,50 +147,51 @@ class CodeModel:
 
     def _tell(self, contexts: Contexts, ends: Sequence[int], truth: Codes | None) -> Codes:
         """Code one code for each context; `ends` says where each walk's lanes end."""
-        if contexts.shift is None:
-            return self._tell_modelled(contexts, ends, truth)
-        shifted = contexts.shift.nonzero()[0]
-        width = contexts.shift[shifted]
-        half = (1 << width) >> 1
-        above, below = truth, None
-        if truth is not None:
-            centred = truth[shifted] + half
-            above, below = truth.copy(), (centred & ((1 << width) - 1)).astype(np.uint32)
-            above[shifted] = centred >> width
-        codes = self._tell_modelled(contexts, ends, above)
-        plain = self._coder.plain(width, below).astype(np.intp)
-        whole = (codes[shifted].astype(np.intp) << width) + plain - half
-        codes[shifted] = np.minimum(np.maximum(whole, -_LARGEST), _LARGEST)
-        return codes
-
-    def _tell_modelled(self, contexts: Contexts, ends: Sequence[int], truth: Codes | None) -> Codes:
-        """Code what is above the plain bits."""
         is_nonzero = self._ask(self._nonzero, contexts, ends, None if truth is None else truth != 0)
-        codes = is_nonzero.astype(np.int32)
+        codes = np.zeros(is_nonzero.size, np.int32)
         chosen = is_nonzero.nonzero()[0]
         contexts, ends = contexts.take(chosen), chosen.searchsorted(ends).tolist()
         is_negative = self._ask(self._negative, contexts, ends, None if truth is None else truth[chosen] < 0)
-        negative = chosen[is_negative]
-        contexts = contexts.split(is_negative)
+        magnitudes = self._magnitudes(
+            contexts.split(is_negative), ends, None if truth is None else np.abs(truth[chosen])
+        )
+        codes[chosen] = np.where(is_negative, -magnitudes, magnitudes)
+        return codes
+
+    def _magnitudes(self, contexts: Contexts, ends: Sequence[int], truth: Codes | None) -> Codes:
+        """Code magnitudes above 0: what is above the plain bits, then those."""
+        if contexts.shift is None:
+            return self._steps(contexts, ends, truth)
+        above = None if truth is None else ((truth - 1) >> contexts.shift).astype(np.int32) + 1
+        steps = self._steps(contexts, ends, above).astype(np.intp)
+        shifted = contexts.shift.nonzero()[0]
+        width = contexts.shift[shifted]
+        below = None if truth is None else ((truth[shifted] - 1) & ((1 << width) - 1)).astype(np.uint32)
+        steps[shifted] = ((steps[shifted] - 1) << width) + self._coder.plain(width, below) + 1
+        return np.minimum(steps, _LARGEST).astype(np.int32)
+
+    def _steps(self, contexts: Contexts, ends: Sequence[int], truth: Codes | None) -> Codes:
+        """Code numbers above 0 by decisions and classes."""
+        steps = np.ones(contexts.tables.shape[1], np.int32)
+        chosen = np.arange(steps.size)
         for bound, decision in enumerate(self._beyond, start=1):
-            is_beyond = self._ask(decision, contexts, ends, None if truth is None else np.abs(truth[chosen]) > bound)
+            is_beyond = self._ask(decision, contexts, ends, None if truth is None else truth[chosen] > bound)
             kept = is_beyond.nonzero()[0]
             chosen = chosen[kept]
-            codes[chosen] += 1
+            steps[chosen] += 1
             contexts, ends = contexts.take(kept), kept.searchsorted(ends).tolist()
-        codes[chosen] += self._excess(contexts, None if truth is None else np.abs(truth[chosen]))
-        codes[negative] *= -1
-        return codes
+        steps[chosen] += self._excess(contexts, None if truth is None else truth[chosen])
+        return steps
 
     def _ask(self, decision: Decision, contexts: Contexts, ends: Sequence[int], wanted: Flags | None) -> Flags:
         flags = self._coder.flags(decision.predict(contexts.tables, ends), wanted)
         decision.learn(flags, keep=self._learns)
         return flags
 
-    def _excess(self, contexts: Contexts, magnitudes: Codes | None) -> Codes:
-        """Code by how much each magnitude is above `SMALL`."""
+    def _excess(self, contexts: Contexts, truth: Codes | None) -> Codes:
+        """Code by how much each number is above `SMALL`."""
         places = octave_and_sign(contexts)
-        classes, below, _ = (None, None, None) if magnitudes is None else split(magnitudes.astype(np.int64) - SMALL)
+        classes, below, _ = (None, None, None) if truth is None else split(truth.astype(np.int64) - SMALL)
         classes = self._coder.choices(self._magnitude.intervals(places), classes)
         self._magnitude.learn(places, classes)
         if classes.max(initial=0) < DIRECT:

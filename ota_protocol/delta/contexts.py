@@ -47,7 +47,7 @@ class Contexts:
     tables: Index
     """(3, n): layer with relative width; width with mean, apart for codes with a base; layer with octave and mean."""
     shift: Index | None
-    """How many low bits of each code are plain; None where it is none of any."""
+    """How many low bits of each magnitude less one are plain; None where it is none of any."""
 
     def take(self, chosen: Index) -> Contexts:
         """Return the contexts of the chosen codes."""
