@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from model_build.atomic_files import require_free, write_folder
-from ota_protocol.errors import DigestMismatchError, RequestError, StorageError
+from ota_protocol.errors import DigestMismatchError, MalformedError, RequestError, StorageError
 from ota_protocol.manifest import MAX_ARTIFACT_BYTES, MAX_MANIFEST_BYTES, ModelManifest
 
 ARTIFACT_FILE = "model.onnx"
@@ -60,7 +60,10 @@ def read_manifest(folder: Path) -> ModelManifest:
         RequestError: there is no such folder, or no manifest in it.
         MalformedError: the manifest does not parse.
     """
-    return ModelManifest.from_bytes(read_manifest_bytes(folder))
+    try:
+        return ModelManifest.from_bytes(read_manifest_bytes(folder))
+    except MalformedError as error:
+        raise MalformedError(f"{folder / MANIFEST_FILE}: {error.message}", remedy="build the folder again") from error
 
 
 def read_manifest_bytes(folder: Path) -> bytes:

@@ -57,7 +57,10 @@ class _Reader:
 def _layer(reader: _Reader, convolution: Convolution, count: int) -> FloatLayer:
     size = int(np.prod(convolution.kernel_shape))
     if count > size:
-        raise MalformedError(f"{reader.what}: {convolution.name} stores {count:,} weights, it has only {size:,}")
+        raise MalformedError(
+            f"{reader.what} stores {count:,} weights of {convolution.name}, which has only {size:,}",
+            remedy="give the compressed SqueezeNet 1.0 that the paper's authors released",
+        )
     codebook = reader.take(np.dtype("<f4"), CODEBOOK_ENTRIES)
     bias = reader.take(np.dtype("<f4"), convolution.outputs)
     codes = reader.take(np.dtype(np.uint8), count)

@@ -50,7 +50,9 @@ class Uploader:
                     f"the uploaded bytes have digest {found[:16]}…, the path says {digest[:16]}…",
                     remedy="send the file again, or correct the path",
                 )
-            if await asyncio.to_thread(self._blobs.length_bytes, digest) == file.stat().st_size:
+            with mapped_errors():
+                length = file.stat().st_size
+            if await asyncio.to_thread(self._blobs.length_bytes, digest) == length:
                 return False
             await asyncio.to_thread(self._blobs.add, digest, file)
         return True

@@ -231,3 +231,4 @@ def test_publish_wants_a_token_and_a_key(pictures: Path, tmp_path: Path, capsys:
     (tmp_path / "good.token").write_text("secret-token\n")
     code, _, err = run(capsys, *options, "--token-file", tmp_path / "good.token")
     assert (code, "there is no" in err, "secret-token" in err) == (2, True, False)
+    assert err.count("\n") == 1

@@ -10,7 +10,7 @@ import pytest
 from obstore.store import LocalStore
 
 from ota_protocol.digest import sha256_hex
-from ota_protocol.errors import DigestMismatchError, DiskFullError
+from ota_protocol.errors import DigestMismatchError, DiskFullError, StorageError
 from server.domain.refusals import NotFoundError, TooSlowError
 from server.services.uploads import Uploader
 from server.services.workspace import Workspace
@@ -51,6 +51,16 @@ def test_a_sender_that_falls_silent_is_let_go(blobs: Blobs, workspace: Workspace
     with pytest.raises(TooSlowError):
         asyncio.run(uploader.take(sha256_hex(b"ab"), pieces(b"a", b"b", pause_s=5)))
     assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_a_work_file_that_another_server_swept_is_said(blobs: Blobs, workspace: Workspace) -> None:
+    async def swept() -> AsyncIterator[bytes]:
+        yield b"these"
+        workspace.sweep()
+
+    uploader = Uploader(blobs, workspace, max_bytes=100)
+    with pytest.raises(StorageError):
+        asyncio.run(uploader.take(sha256_hex(b"these"), swept()))
 
 
 def test_other_bytes_are_not_kept(blobs: Blobs, workspace: Workspace, tmp_path: Path) -> None:

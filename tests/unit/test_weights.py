@@ -237,7 +237,7 @@ def test_trailing_bytes_are_refused(compressed: tuple[bytes, Layers]) -> None:
 
 
 def test_a_count_beyond_the_kernel_is_refused_before_it_is_read(compressed: tuple[bytes, Layers]) -> None:
-    with pytest.raises(MalformedError, match="conv1 stores 4,294,967,295 weights"):
+    with pytest.raises(MalformedError, match="stores 4,294,967,295 weights of conv1"):
         deep_compression.parse(b"\xff\xff\xff\xff" + compressed[0][4:], "squeezenet.net")
 
 
