@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,18 +11,22 @@ from model_build.build import Order, build
 from model_build.calibration import CalibrationPictures
 from model_build.compress_report import compression_report
 from model_build.compression.known import Base
+from model_build.compression.rounding import LIMIT
 from model_build.compression.search import Goal
-from model_build.network import Network
-from model_build.passes.compress_weights import CompressWeights, Outcome
+from model_build.network import FloatLayer, Network
+from model_build.passes.compress_weights import SUMMED_LIMIT, CompressWeights, Outcome
+from model_build.passes.distill_codes import DistillCodes, require_torch
 from model_build.passes.quantize_activations import QuantizeActivations
 from model_build.pictures import read_tensors
 from model_build.recipe import Gate, Pass, Progress, Recipe
 from model_build.release_folder import BuiltRelease
-from model_build.weights import exported
+from model_build.weights import exported, npz
 from ota_protocol.delta.encode import encode
 from ota_protocol.errors import RequestError
 from ota_protocol.manifest import Preprocessing
 
+WEIGHTS_FILE = "weights.npz"
+"""The distilled weights as floats, to start from again as `npz:`."""
 FULL_FILE = "model.onnx.full"
 """The compressed full of the delta format: what travels to a vehicle that holds no base."""
 DELTA_FILE = "model.onnx.delta"
@@ -40,6 +44,8 @@ class Compression:
         base: the ONNX file that vehicles hold already; its activations are held as it holds them.
         weights_only: leave activations in float32: more faithful, but no faster than the uncompressed.
         judges, classes: pictures to judge by and what they show; the held-back calibration pictures if empty.
+        distill_steps: of learning from the uncompressed network after that; 0 for none, else torch is needed.
+        checkpoint: file that a distillation which was cut off goes on from.
         gate: what the result must reach where it is judged.
         max_full_bytes: bound on the compressed full.
     """
@@ -52,6 +58,8 @@ class Compression:
     weights_only: bool = False
     judges: Sequence[Path] = ()
     classes: Sequence[int] = ()
+    distill_steps: int = 0
+    checkpoint: Path | None = None
     gate: Gate = field(default_factory=Gate)
     max_full_bytes: int | None = None
     labels: Sequence[str] = ()
@@ -64,6 +72,8 @@ class Compressed:
 
     built: BuiltRelease
     transfers: dict[str, bytes]
+    weights: dict[str, bytes]
+    """The distilled weights, by the name of their file; empty without distillation."""
 
 
 def compress(network: Network, wanted: Compression, progress: Progress) -> Compressed:
@@ -75,17 +85,7 @@ def compress(network: Network, wanted: Compression, progress: Progress) -> Compr
     """
     start = time.perf_counter()
     outcomes: list[Outcome] = []
-    prepared = wanted.preprocessing
-    learn = read_tensors(wanted.pictures.learn, prepared)
-    step = CompressWeights(
-        learn=learn,
-        check=read_tensors(wanted.pictures.check, prepared),
-        goal=wanted.goal,
-        base=Base(exported.read(wanted.base, "the base"), wanted.base) if wanted.base is not None else None,
-        on_outcome=outcomes.append,
-    )
-    plain = wanted.weights_only or wanted.base is not None
-    passes: list[Pass] = [step] if plain else [QuantizeActivations(learn), step]
+    passes = list(_passes(network, wanted, outcomes.append))
     built = build(network, _order(wanted, passes), progress)
     transfers = _transfers(built.artifact, wanted.base)
     _check_bytes(len(transfers[FULL_FILE]), wanted.max_full_bytes)
@@ -95,7 +95,23 @@ def compress(network: Network, wanted: Compression, progress: Progress) -> Compr
         fp32_bytes=4 * network.architecture.parameters,
         seconds=time.perf_counter() - start,
     )
-    return Compressed(replace(built, report={**built.report, **figures}), transfers)
+    weights = _weights(built.artifact) if wanted.distill_steps else {}
+    return Compressed(replace(built, report={**built.report, **figures}), transfers, weights)
+
+
+def _passes(network: Network, wanted: Compression, on_outcome: Callable[[Outcome], None]) -> Iterator[Pass]:
+    """Yield the passes of the recipe."""
+    prepared = wanted.preprocessing
+    learn, check = (read_tensors(paths, prepared) for paths in (wanted.pictures.learn, wanted.pictures.check))
+    base = Base(exported.read(wanted.base, "the base"), wanted.base) if wanted.base is not None else None
+    if base is None and not wanted.weights_only:
+        yield QuantizeActivations(learn)
+    yield CompressWeights(learn, check, wanted.goal, base, on_outcome=on_outcome)
+    if wanted.distill_steps:
+        require_torch()
+        larger = prepared.model_copy(update={"crop_px": prepared.resize_px})
+        crops, limit = read_tensors(wanted.pictures.learn, larger), LIMIT if wanted.weights_only else SUMMED_LIMIT
+        yield DistillCodes(network, crops, check, wanted.distill_steps, limit, wanted.checkpoint)
 
 
 def _order(wanted: Compression, passes: Sequence[Pass]) -> Order:
@@ -115,6 +131,11 @@ def _order(wanted: Compression, passes: Sequence[Pass]) -> Order:
 def _transfers(artifact: bytes, base: bytes | None) -> dict[str, bytes]:
     full = {FULL_FILE: encode(None, artifact)}
     return full if base is None else {**full, DELTA_FILE: encode(base, artifact)}
+
+
+def _weights(artifact: bytes) -> dict[str, bytes]:
+    layers = exported.read(artifact, "the result").layers
+    return {WEIGHTS_FILE: npz.pack({name: FloatLayer(layer.kernel, layer.bias) for name, layer in layers.items()})}
 
 
 def _check_bytes(found: int, most: int | None) -> None:

@@ -62,6 +62,12 @@ def compress(
     weights_only: Annotated[
         bool, typer.Option("--weights-only", help="Leave activations in float32: more faithful, but not faster.")
     ] = False,
+    distill: Annotated[
+        int, typer.Option(help="Then learn from the uncompressed network for so many steps; needs torch.", min=0)
+    ] = 0,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="File from which a distillation that was cut off goes on.", metavar="FILE")
+    ] = None,
     architecture: OfArchitecture = None,
     preprocessing: Prepared = PreprocessingName.CAFFE,
     photographs: Annotated[
@@ -92,6 +98,8 @@ def compress(
         goal=goal,
         base=_read_base(base),
         weights_only=weights_only,
+        distill_steps=distill,
+        checkpoint=checkpoint,
         judges=judges,
         classes=classes,
         gate=Gate(min_top1, min_top5, min_agreement, gate_kl),
@@ -101,7 +109,7 @@ def compress(
     )
     with progress_bars() as progress:
         made = compress_network(network, wanted, progress)
-    release_folder.write(made.built, out, made.transfers)
+    release_folder.write(made.built, out, {**made.transfers, **made.weights})
     _tell(made, out)
 
 

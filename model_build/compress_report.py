@@ -25,7 +25,7 @@ def compression_report(
     return {
         "transfer_bytes": dict(transfers),
         "fp32_bytes": fp32_bytes,
-        "times_smaller": round(fp32_bytes / point.wire_bytes, 1),
+        "times_smaller": round(fp32_bytes / min(transfers.values()), 1),
         "price_nats_a_bit": point.price,
         "kl_held_back": round(point.kl, 5),
         "tried": [{"price": price, "wire_bytes": length, "kl": round(kl, 5)} for price, length, kl in outcome.tried],

@@ -10,6 +10,8 @@ from model_build.squeezenet import Architecture, Convolution, Fire, MaxPool
 from tests.support.networks import random_network
 
 SIDE_PX = 31
+SURENESS = 8
+"""What the head is divided by: logits then differ by a few units, so that neither one class nor none is certain."""
 
 
 def tiny_architecture() -> Architecture:
@@ -32,7 +34,7 @@ def tiny_network(seed: int = 0) -> Network:
     """Return it with weights drawn by chance, and a head that leaves several classes likely."""
     network = random_network(tiny_architecture(), seed)
     head = network.layers["conv10"]
-    return network.with_layer("conv10", FloatLayer((head.kernel / SIDE_PX).astype(np.float32), head.bias))
+    return network.with_layer("conv10", FloatLayer((head.kernel / SURENESS).astype(np.float32), head.bias))
 
 
 def smooth_images(count: int, seed: int = 0) -> NDArray[np.float32]:
