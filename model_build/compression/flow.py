@@ -51,7 +51,7 @@ def workers(count: int | None = None) -> Iterator[Workers]:
     Args:
         count: threads; None takes one a processor.
     """
-    with threadpool_limits(limits=1), ThreadPoolExecutor(count or len(os.sched_getaffinity(0))) as executor:
+    with threadpool_limits(limits=1), ThreadPoolExecutor(count or os.cpu_count()) as executor:
         yield Workers(executor)
 
 
