@@ -20,6 +20,7 @@ from ota_protocol.delta.fixed_log import CHANCE_BITS, ODDS_LIMIT, chance_table, 
 
 _WEIGHT_UNIT: Final = 1 << 20
 _FIRST_WEIGHT: Final = 36 * _WEIGHT_UNIT // 100
+_LARGEST_WEIGHT: Final = 16 * _WEIGHT_UNIT
 _LEARNING_RATE: Final = 3600
 """In 2**-20 of (log odds × error) by the square root of the number of flags; 0.02 in natural units."""
 _COUNT: Final = 1024
@@ -116,9 +117,10 @@ class Decision:
             if end > first:
                 gradient = np.dot(inputs[:, first:end], errors[first:end]).tolist()
                 divisor = isqrt(end - first + 1) << 20
-                self._weights[group] = [
+                moved = [
                     weight + int(slope) * _LEARNING_RATE // divisor
                     for weight, slope in zip(self._weights[group], gradient, strict=True)
                 ]
+                self._weights[group] = [min(max(weight, -_LARGEST_WEIGHT), _LARGEST_WEIGHT) for weight in moved]
             first = end
         self._seen.append((contexts, flags))

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_LANES: Final = 4096
+MAX_LANES: Final = 6144
 _MIN_LANES: Final = 128
 _CODES_A_LANE: Final = 96
 _MANY_CODES_A_LANE: Final = 8192
