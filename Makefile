@@ -6,7 +6,7 @@ DISTRIBUTIONS := ota_protocol model_build server edge_client demo
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-keep test test-quick check e2e bench bench-delta bench-compression fuzz clean
+.PHONY: help install demo demo-keep test test-quick check e2e bench bench-entropy bench-delta bench-compression fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -36,7 +36,10 @@ check: $(INSTALLED) ## ruff, mypy strict, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: bench-delta bench-compression ## every claim measured beside its peers (hours)
+bench: bench-entropy bench-delta bench-compression ## every claim measured beside its peers (hours)
+
+bench-entropy: $(INSTALLED) ## the coder of weights beside LZMA and its own bounds (a minute)
+	nice -n 10 $(BIN)/python -m benchmarks.entropy
 
 PEERS := .venvs/bench
 bench-delta: $(INSTALLED) $(PEERS)/.installed ## deltas beside byte differs, on the same pairs, in one run (an hour)
