@@ -36,7 +36,7 @@ def main() -> None:
     if isinstance(decoded, tuple):
         decoded = decoded[0]
     arrays = {name: np.asarray(decoded[name], np.float32).reshape(value.shape) for name, value in parameters.items()}
-    np.savez(out, allow_pickle=False, **arrays)
+    np.savez(out, **arrays)  # type: ignore[arg-type, unused-ignore]  # older numpy takes no other option
     sys.stdout.write(f"\nbytes {len(stream)}\n")
 
 
