@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import Final
 
 import numpy as np
+import zstandard
 
 from ota_protocol.delta.coders import codes, magnitudes, palette, planes
 from ota_protocol.delta.elements import SMALL_INTEGERS, Form
@@ -27,6 +28,7 @@ _SMALL: Final = SMALL_INTEGERS - {Form.INT16, Form.INT32}
 _FEW_BYTES: Final = 1 << 14
 """Below this, tables weigh as much as what they save, so that everything is tried."""
 _SAMPLES: Final = 1 << 14
+_CLEARLY: Final = 0.97
 _WORTH: Final = 0.85
 """Numbers alone cost some 85 % of their bits: a changed exponent costs less, the rest is noise."""
 
@@ -41,6 +43,8 @@ class Treatment(Enum):
     """Small integers that have a counterpart."""
     MAGNITUDES = auto()
     PLANES = auto()
+    REPEATS = auto()
+    """Numbers in which the same strings come again, such as the tables of a Fourier transform."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,8 @@ class Group:
             return
         if len(reference) == len(data) and (self.treatment is not Treatment.MAGNITUDES or len(data) < _FEW_BYTES):
             yield _op(Kind.ADD, ranges, ((), _differences(data, reference)))
+        if self.treatment is Treatment.REPEATS:
+            yield _op(Kind.INSERT, (), ((), pack(data)))
         if not ranges or len(data) < _FEW_BYTES:
             yield from self._alone(data)
 
@@ -118,7 +124,18 @@ def treat(base: bytes, result: bytes, piece: Piece) -> tuple[Treatment, Piece]:
         if _is_near(base, result, piece):
             return Treatment.MAGNITUDES, piece
     alone = Piece(piece.span, piece.form, piece.shape)
-    return (Treatment.CODES if piece.form in _SMALL else Treatment.PLANES), alone
+    if piece.form in _SMALL:
+        return Treatment.CODES, alone
+    return (Treatment.REPEATS if _repeats(cut(result, piece.span), piece.form) else Treatment.PLANES), alone
+
+
+def _repeats(data: bytes, form: Form) -> bool:
+    """Tell whether a quick search for repeated strings finds more than the frequencies of bytes in each plane say."""
+    width = form.bits // 8
+    octets = np.frombuffer(data, np.uint8).reshape(-1, width)
+    counts = [np.bincount(octets[:, plane], minlength=256) for plane in range(width)]
+    bits = sum(float((own[own > 0] * np.log2(len(octets) / own[own > 0])).sum()) for own in counts)
+    return 8 * len(zstandard.ZstdCompressor(level=3).compress(data)) < _CLEARLY * bits
 
 
 def _is_near(base: bytes, result: bytes, piece: Piece) -> bool:
