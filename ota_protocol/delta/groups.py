@@ -29,6 +29,8 @@ _FEW_BYTES: Final = 1 << 14
 """Below this, tables weigh as much as what they save, so that everything is tried."""
 _SAMPLES: Final = 1 << 14
 _CLEARLY: Final = 0.97
+_MANY_ELEMENTS: Final = 1 << 12
+"""Elements that are worth a palette of their own."""
 _WORTH: Final = 0.85
 """Numbers alone cost some 85 % of their bits: a changed exponent costs less, the rest is noise."""
 
@@ -43,6 +45,8 @@ class Treatment(Enum):
     """Small integers that have a counterpart."""
     MAGNITUDES = auto()
     PLANES = auto()
+    PALETTE = auto()
+    """Numbers of few values, such as those of a codebook of their own."""
     REPEATS = auto()
     """Numbers in which the same strings come again, such as the tables of a Fourier transform."""
 
@@ -87,10 +91,21 @@ class Group:
             return
         if len(reference) == len(data) and (self.treatment is not Treatment.MAGNITUDES or len(data) < _FEW_BYTES):
             yield _op(Kind.ADD, ranges, ((), _differences(data, reference)))
+        if self.treatment is Treatment.PALETTE:
+            yield from self._few_values(data)
+            return
         if self.treatment is Treatment.REPEATS:
             yield _op(Kind.INSERT, (), ((), pack(data)))
         if not ranges or len(data) < _FEW_BYTES:
             yield from self._alone(data)
+
+    def _few_values(self, data: bytes) -> Iterator[tuple[Op, bytes]]:
+        """Yield the palette, and the packed bytes where a quick trial says that these repeat themselves."""
+        coded = palette.encode(self.form.bits // 8, data)
+        assert coded is not None
+        yield _op(Kind.PALETTE, (), coded)
+        if len(zstandard.ZstdCompressor(level=3).compress(data)) < len(coded[1]):
+            yield _op(Kind.INSERT, (), ((), pack(data)))
 
     def _alone(self, data: bytes) -> Iterator[tuple[Op, bytes]]:
         width = max(1, self.form.bits // 8)
@@ -126,7 +141,16 @@ def treat(base: bytes, result: bytes, piece: Piece) -> tuple[Treatment, Piece]:
     alone = Piece(piece.span, piece.form, piece.shape)
     if piece.form in _SMALL:
         return Treatment.CODES, alone
+    if _has_few_values(cut(result, piece.span), piece.form):
+        return Treatment.PALETTE, alone
     return (Treatment.REPEATS if _repeats(cut(result, piece.span), piece.form) else Treatment.PLANES), alone
+
+
+def _has_few_values(data: bytes, form: Form) -> bool:
+    words = np.frombuffer(data, f"<u{form.bits // 8}")
+    if words.size < _MANY_ELEMENTS or np.unique(words[: 4 * palette.MAX_VALUES]).size > palette.MAX_VALUES:
+        return False
+    return np.unique(words).size <= palette.MAX_VALUES
 
 
 def _repeats(data: bytes, form: Form) -> bool:
@@ -184,7 +208,7 @@ def group_pieces(treated: Sequence[tuple[Treatment, Piece]]) -> tuple[Group, ...
         key = (treatment, piece.form, piece.base_form)
         number = current.get(key)
         full = number is None or sum(p.count for p in groups[number]) + piece.count > MAX_ELEMENTS
-        if number is None or full or treatment is Treatment.COPY:
+        if number is None or full or treatment in (Treatment.COPY, Treatment.PALETTE):
             number = len(groups)
             groups.append([])
             treatments.append(treatment)

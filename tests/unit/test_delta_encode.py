@@ -127,3 +127,17 @@ def test_bytes_that_are_nothing_known_are_copied_and_changed() -> None:
     delta = encode(base, bytes(changed))
     assert apply_bytes(base, delta) == bytes(changed)
     assert kinds(delta) & {Kind.COPY.name.lower(), Kind.ADD.name.lower()} and len(delta) < 900
+
+
+def test_few_values_are_a_palette() -> None:
+    generator = np.random.default_rng(6)
+    arrays = {f"w{n}": generator.choice(generator.normal(0, 1, 200).astype(np.float32), (80, 80)) for n in range(3)}
+    delta = encode(None, model(arrays))
+    assert "palette" in kinds(delta) and len(delta) < 3 * (80 * 80 + 200 * 4 + 300)
+    assert apply_bytes(None, delta) == model(arrays)
+
+
+def test_numbers_that_repeat_themselves_are_packed_as_strings() -> None:
+    row = np.random.default_rng(7).normal(0, 1, 3000).astype(np.float32)
+    result = model({"w": np.tile(row, 10)})
+    assert len(encode(None, result)) < 1.2 * row.nbytes
