@@ -29,6 +29,7 @@ ReportOption = Annotated[Path, typer.Option(help="Where the figures go, as JSON.
 
 LOG_WIDTH = 130
 FELL_SHORT = 1
+STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Exit code where the story came to its end but a check does not hold."""
 
 
@@ -42,8 +43,7 @@ def run(
     console = _console()
     places = prepare_state(state.resolve())
     fleet = Fleet(places.state, scripts_folder())
-    signal.signal(signal.SIGTERM, _interrupted)
-    signal.signal(signal.SIGHUP, _interrupted)
+    _end_in_order()
     kept = False
     try:
         stage = OneMachine(places, fleet, Commands(scripts_folder(), places.state / "logs"), data_folder())
@@ -111,13 +111,19 @@ def _say_where(console: Console, places: Places, url: str) -> None:
     console.print(f"Stop it: ota-demo stop --state {places.state}")
 
 
+def _end_in_order() -> None:
+    """Take every wish to end as Ctrl-C; SIGINT among them, which a shell makes its background jobs ignore."""
+    for number in STOPPED_BY:
+        signal.signal(number, _interrupted)
+
+
 def _interrupted(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
 def _deaf_to_signals() -> None:
     """Let nothing interrupt the end: a second Ctrl-C would leave processes behind."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOPPED_BY:
         signal.signal(number, signal.SIG_IGN)
 
 
