@@ -28,7 +28,7 @@ PAIRS: dict[str, tuple[File | None, File]] = {
         ("silero-vad==5.1.2", f"{SILERO}/silero_vad.onnx"),
         ("silero-vad==6.0.0", f"{SILERO}/silero_vad.onnx"),
     ),
-    "silero-vad 5.1.2, fp32 to half": (
+    "silero-vad 5.1.2, to its half file": (
         ("silero-vad==5.1.2", f"{SILERO}/silero_vad.onnx"),
         ("silero-vad==5.1.2", f"{SILERO}/silero_vad_half.onnx"),
     ),
