@@ -23,10 +23,7 @@ HONEST = encode(FIRST.artifact, SECOND.artifact)
 
 @pytest.fixture
 def registry() -> FakeRegistry:
-    made = FakeRegistry()
-    made.publish(FIRST)
-    made.assign("1.0.0")
-    return made
+    return FakeRegistry.offering(FIRST)
 
 
 @pytest.fixture

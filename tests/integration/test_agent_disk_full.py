@@ -35,10 +35,7 @@ class TightDisk(Disk):
 
 @pytest.fixture
 def registry() -> FakeRegistry:
-    made = FakeRegistry()
-    made.publish(FIRST)
-    made.assign("1.0.0")
-    return made
+    return FakeRegistry.offering(FIRST)
 
 
 @pytest.fixture

@@ -83,9 +83,7 @@ def wait_for(done: Callable[[], bool], timeout_s: float = 90.0) -> None:
 
 @pytest.fixture
 def yard(tmp_path: Path) -> Iterator[Yard]:
-    registry = FakeRegistry()
-    registry.publish(FIRST)
-    registry.assign("1.0.0")
+    registry = FakeRegistry.offering(FIRST)
     with serve(registry) as address:
         yield Yard(tmp_path, registry, address)
 

@@ -32,9 +32,7 @@ class Prepared:
     """A vehicle that runs 1.0.0, to be copied for each row, and the registry that it belongs to."""
 
     def __init__(self, folder: Path, release: TinyRelease) -> None:
-        self.registry = FakeRegistry()
-        self.registry.publish(FIRST)
-        self.registry.assign("1.0.0")
+        self.registry = FakeRegistry.offering(FIRST)
         self.state = enrolled(folder / "car", self.registry)
         with driving(self.state, self.registry) as driver:
             driver.until_runs("1.0.0")

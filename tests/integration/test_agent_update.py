@@ -29,10 +29,7 @@ THIRD = fine_tuned(SECOND, "1.2.0", 3)
 
 @pytest.fixture
 def registry() -> FakeRegistry:
-    made = FakeRegistry()
-    made.publish(FIRST)
-    made.assign("1.0.0")
-    return made
+    return FakeRegistry.offering(FIRST)
 
 
 @pytest.fixture

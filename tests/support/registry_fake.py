@@ -149,6 +149,14 @@ class FakeRegistry:
         self.repository.publish()
         return offer
 
+    @classmethod
+    def offering(cls, release: TinyRelease) -> FakeRegistry:
+        """Return a registry that has one release, and wishes that every vehicle runs it."""
+        made = cls()
+        made.publish(release)
+        made.assign(release.release)
+        return made
+
     def assign(self, release: str | None, rollout: str = "first") -> None:
         """Wish that every vehicle runs a release."""
         self.wished, self.rollout = release, rollout
