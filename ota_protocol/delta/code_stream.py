@@ -67,7 +67,7 @@ def encode_stream(tensors: Sequence[Codes], bases: Sequence[Codes | None], *, fi
     grids = grids_of([tensor.shape for tensor in tensors], has_base)
     parameters = fit(grids, has_base, codes) if fitted else [neutral_parameters(grid) for grid in grids]
     own = _write_parameters(grids, parameters)
-    largest = int(np.abs(codes.astype(np.int64)).max())
+    largest = _largest(codes)
     alphabet = int(split(np.array([max(0, largest - SMALL)]))[0][0]) + 1
     encoder = LaneEncoder(CHANCE_BITS)
     known = _join_bases([tensor.size for tensor in tensors], bases)
@@ -119,7 +119,7 @@ def decode_stream(
     known = _join_bases(sizes, bases)
     codes = CodeModel(grids, has_base, known, parameters, classes=alphabet, shares=shares, coder=decoder).run(None)
     _require(not len(decoder.finish()), "there are bytes left over")
-    _require(int(np.abs(codes.astype(np.int64)).max()) <= max_abs, f"a code lies beyond ±{max_abs}")
+    _require(_largest(codes) <= max_abs, f"a code lies beyond ±{max_abs}")
     ends = np.cumsum(sizes)
     return [codes[end - size : end].reshape(shape) for end, size, shape in zip(ends, sizes, shapes, strict=True)]
 
@@ -176,6 +176,11 @@ def _by_length(parameters: Sequence[Parameters]) -> list[Codes]:
     """Return the parameters stacked by how many there are: those of alike tensors are alike."""
     lengths = sorted({taps.size for taps in parameters})
     return [np.stack([taps for taps in parameters if taps.size == length]) for length in lengths]
+
+
+def _largest(codes: Codes) -> int:
+    """Return the largest magnitude, without a copy of them all."""
+    return max(int(codes.max()), -int(codes.min()))
 
 
 def _flatten(tensors: Sequence[Codes]) -> Codes:

@@ -41,6 +41,8 @@ class Kind(IntEnum):
     """Packed bytes, with ranges of the base as their dictionary."""
     ADD = 4
     """Ranges of the base plus packed differences, byte by byte modulo 256."""
+    WEAVE = 5
+    """Stretches of the base and packed bytes, in turn: text whose parts moved."""
     CODES = 16
     """Small integers, entropy-coded, with a base's as context."""
     MAGNITUDES = 17

@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from ota_protocol.delta.coders import weave
 from ota_protocol.delta.format import Kind, Op, Range, take
 from ota_protocol.delta.matches import Match, approximate
 from ota_protocol.delta.packing import pack
@@ -32,8 +33,10 @@ _MIN_PLAIN_COPY: Final = 1 << 12
 """Within a stretch with differences, equal bytes of at least this length are copied instead."""
 
 
-Memo = dict[tuple[bytes, tuple[Range, ...]], bytes]
-"""Text and the ranges that are its dictionary → its packed form."""
+Form = tuple[Op, bytes]
+"""An op and its payload."""
+Memo = dict[tuple[Kind, bytes, tuple[Range, ...]], Form | None]
+"""Kind of op, text, and the ranges that are its dictionary → that op; None where it does not fit the text."""
 
 
 class Way(Enum):
@@ -147,19 +150,25 @@ class Passive:
             length -= part
             program.add(Op(Kind.EMIT, part, parameters=(pool,)))
 
-    def _next_text(self) -> tuple[Op, bytes]:
+    def _next_text(self) -> Form:
         batch = _take_batch(self._plain)
         data = b"".join(self._text[part.text : part.text + part.length] for part in batch)
-        forms = [(self._pack(data, ranges), ranges) for ranges in ((), self._dictionary)[: 1 + bool(self._dictionary)]]
-        payload, ranges = min(forms, key=lambda form: len(form[0]) + _BYTES_A_RANGE * len(form[1]))
-        return Op(Kind.INSERT, len(data), TEXT_POOL, ranges), payload
+        forms = [self._form(Kind.INSERT, data, ())]
+        if self._dictionary:
+            forms += [self._form(kind, data, self._dictionary) for kind in (Kind.INSERT, Kind.WEAVE)]
+        found = [form for form in forms if form is not None]
+        return min(found, key=lambda form: len(form[1]) + _BYTES_A_RANGE * len(form[0].ranges))
 
-    def _pack(self, data: bytes, dictionary: tuple[Range, ...]) -> bytes:
-        if (data, dictionary) not in self._memo:
-            self._memo[data, dictionary] = pack(data, take(self._base, dictionary))
-        return self._memo[data, dictionary]
+    def _form(self, kind: Kind, data: bytes, dictionary: tuple[Range, ...]) -> Form | None:
+        """Return the op of a kind that makes `data`."""
+        key = kind, data, dictionary
+        if key not in self._memo:
+            known = take(self._base, dictionary)
+            coded = ((), pack(data, known)) if kind is Kind.INSERT else weave.encode(data, known)
+            self._memo[key] = coded and (Op(kind, len(data), TEXT_POOL, dictionary, coded[0]), coded[1])
+        return self._memo[key]
 
-    def _next_changes(self) -> tuple[Op, bytes]:
+    def _next_changes(self) -> Form:
         batch = _take_batch(self._changed)
         ranges = tuple(Range(part.base, part.length) for part in batch)
         new = b"".join(self._text[part.text : part.text + part.length] for part in batch)

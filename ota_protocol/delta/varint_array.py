@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 LONGEST_VARINT: Final = 10
 _LIMIT: Final = 1 << 13
+_CHUNK_BYTES: Final = 1 << 17
+"""Bytes that are read at a time; far longer than a varint."""
 
 
 def to_varints(values: NDArray[np.int32]) -> bytes:
@@ -29,20 +31,37 @@ def to_varints(values: NDArray[np.int32]) -> bytes:
 
 
 def from_varints(data: bytes, count: int) -> NDArray[np.int32]:
-    """Return the (count,) values that `to_varints` wrote.
+    """Return the (count,) values that `to_varints` wrote, taking little memory beside them.
 
     Raises:
         ValueError: `data` is anything else.
     """
+    values = np.empty(count, np.int32)
+    octets = memoryview(data)
+    position = done = 0
+    while position < len(octets):
+        found, length = _read_some(octets[position : position + _CHUNK_BYTES])
+        if done + found.size > count:
+            raise ValueError(f"more varints than {count:,} values")
+        values[done : done + found.size] = found
+        position, done = position + length, done + found.size
+    if done != count:
+        raise ValueError(f"{done:,} varints for {count:,} values")
+    return values
+
+
+def _read_some(data: memoryview) -> tuple[NDArray[np.int32], int]:
+    """Return the values of the varints that are whole in `data`, and how many bytes those take."""
     octets = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(octets < 0x80)
-    if ends.size != count or (octets.size and ends[-1] != octets.size - 1):
-        raise ValueError(f"{ends.size:,} varints for {count:,} values")
-    starts = np.concatenate([[0], ends[:-1] + 1]) if count else ends
+    if not ends.size:
+        raise ValueError("a varint does not end")
+    starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
     second = octets[np.minimum(starts + 1, ends)].astype(np.int32) & 0x7F
     values: NDArray[np.int32] = (octets[starts].astype(np.int32) & 0x7F) | np.where(lengths > 1, second << 7, 0)
     values -= np.where(lengths == LONGEST_VARINT, 2 * _LIMIT, 0).astype(np.int32)
-    if to_varints(values) != data:
+    length = int(ends[-1]) + 1
+    if to_varints(values) != data[:length]:
         raise ValueError("these varints are not those of small numbers")
-    return values
+    return values, length

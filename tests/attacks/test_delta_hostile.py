@@ -18,7 +18,7 @@ from ota_protocol.delta.format import MAGIC, Delta, Kind, Op, Range, read_delta,
 from ota_protocol.delta.limits import Limits
 from ota_protocol.delta.packing import LZMA, PLAIN, ZSTD
 from ota_protocol.delta.source import BytesSource
-from ota_protocol.delta.varint import Cursor, write_unsigned
+from ota_protocol.delta.varint import Cursor, write_signed, write_unsigned
 from ota_protocol.digest import sha256_hex
 from ota_protocol.errors import DeltaError
 from tests.support.delta_files import pairs
@@ -255,11 +255,26 @@ def test_more_ops_to_decode_than_allowed() -> None:
     assert refuse(forge(*steps, result=b""), BASE, Limits(coded_ops=100)).op == "program"
 
 
-@pytest.mark.parametrize("kind", [Kind.PLANES, Kind.PALETTE, Kind.CODES, Kind.MAGNITUDES, Kind.INSERT, Kind.ADD])
+@pytest.mark.parametrize(
+    "kind", [Kind.PLANES, Kind.PALETTE, Kind.CODES, Kind.MAGNITUDES, Kind.INSERT, Kind.ADD, Kind.WEAVE]
+)
 def test_a_reference_that_is_the_base_a_thousand_times(kind: Kind) -> None:
     many = tuple(Range(0, len(BASE)) for _ in range(9000))
     delta = forge((Op(kind, 7, ranges=many, parameters=(4, 1)), bytes(40)), result=b"between", memory_bytes=16 * MIB)
     assert refuse(delta).op == "program"
+
+
+@pytest.mark.parametrize(
+    "covers",
+    [[(0, 2042, 7)], [(0, -1, 7)], [(0, 0, 4), (0, 0, 3)], [(8, 0, 7)], [(0, 0, 2**40)], [(0, 0, 7), (0, 0, 7)], []],
+    ids=["after the end", "before the start", "too short", "no literals left", "huge", "too many", "too few"],
+)
+def test_covers_that_are_not_there(covers: list[tuple[int, int, int]]) -> None:
+    columns = [write_unsigned(literal) for literal, _, _ in covers]
+    columns += [write_signed(gap) for _, gap, _ in covers] + [write_unsigned(length) for _, _, length in covers]
+    data = b"".join(columns)
+    op = Op(Kind.WEAVE, 7, ranges=(Range(0, len(BASE)),), parameters=(len(covers), len(data)))
+    assert refuse(forge((op, bytes([PLAIN]) + data), result=BASE[:7])).op == "op 0 (weave)"
 
 
 def test_more_ranges_than_allowed() -> None:
@@ -277,6 +292,8 @@ def test_shapes_that_claim_more_than_there_is(side: int) -> None:
         (Kind.MAGNITUDES, (Form.FLOAT32, Form.FLOAT32, side, 0)),
         (Kind.PALETTE, (4, side)),
         (Kind.PLANES, (side, 0)),
+        (Kind.WEAVE, (side, 8)),
+        (Kind.WEAVE, (1, side)),
     ):
         delta = forge((Op(kind, 8, parameters=given), bytes(64)), result=b"between!")
         assert peak_of(delta, Limits()) < 8 * MIB

@@ -85,6 +85,7 @@ def pairs() -> dict[str, Pair]:
         "empty result": (model(old), b""),
         "empty base": (b"", model(old)),
         "text": (b"the quick brown fox " * 50, b"the quick brown dog " * 50),
+        "moved text": (_graph("module", 0), _graph("stem.block", 3)),
         "producer": (model(old), model(old, producer="someone else entirely")),
         "renamed": (model(old), model(new, names=lambda name: f"onnx::{name[::-1]}")),
         "reordered": (model(old), model(dict(sorted(new.items(), reverse=True)))),
@@ -104,6 +105,10 @@ def pairs() -> dict[str, Pair]:
         "external data": (blob({"w": wide}), blob(moved({"w": wide}))),
         "unrelated": (model(old), model(weights(99))),
     }
+
+
+def _graph(prefix: str, first: int) -> bytes:
+    return "\n".join(f"{prefix}/layer_{n}/conv.{n * 5 % 4}/out {n * 7919 % 9973}" for n in range(first, 60)).encode()
 
 
 def _cast(arrays: Arrays, dtype: Any) -> dict[str, NDArray[Any]]:

@@ -29,6 +29,8 @@ from ota_protocol.errors import DeltaError
 _BYTES_AN_ELEMENT: Final = 32
 """The coder's working state, codes, base codes and their copies while they are decoded."""
 _FIXED_BYTES: Final = 2 << 20
+_CHUNK: Final = 1 << 15
+"""Codes that are written at a time; even, since two of four bits share a byte."""
 _MAX_RANK: Final = 8
 _MAX_CODE: Final = 2**31 - 1
 _UNSIGNED: Final = frozenset({Form.UINT8, Form.UINT4, Form.UINT8_VARINTS})
@@ -144,9 +146,11 @@ def _decode(job: Job) -> Iterator[bytes]:
     coded = cursor.take(cursor.remaining)
     tensors = decode_many(coded, given.shapes, contexts=contexts, max_abs=_MAX_CODE)
     codes = np.concatenate([np.zeros(0, np.int32), *(tensor.ravel() for tensor in tensors)])
+    del tensors
     if given.mode is Mode.CHANGE and known is not None:
         codes += known
-    yield from_integers(codes + np.int32(given.centre), given.form)
+    for first in range(0, codes.size, _CHUNK):
+        yield from_integers(codes[first : first + _CHUNK] + np.int32(given.centre), given.form)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,14 @@ from ota_protocol.delta.coders.job import Coder
 from ota_protocol.delta.coders.magnitudes import MAGNITUDES
 from ota_protocol.delta.coders.palette import PALETTE
 from ota_protocol.delta.coders.planes import PLANES
+from ota_protocol.delta.coders.weave import WEAVE
 from ota_protocol.delta.format import OUTPUT, Kind, Op
 from ota_protocol.delta.packing import CHUNK_BYTES
 
 CODERS: Final[dict[int, Coder]] = {
     Kind.INSERT: INSERT,
     Kind.ADD: ADD,
+    Kind.WEAVE: WEAVE,
     Kind.CODES: CODES,
     Kind.MAGNITUDES: MAGNITUDES,
     Kind.PLANES: PLANES,
