@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from model_build.build import Order, build
 from model_build.calibration import CalibrationPictures
-from model_build.compress_report import compression_report
+from model_build.compress_report import compression_report, networks_to_judge, trade_offs
 from model_build.compression.known import Base
 from model_build.compression.rounding import LIMIT
 from model_build.compression.search import Goal
+from model_build.evaluate import compare
+from model_build.export import to_onnx
 from model_build.network import FloatLayer, Network
 from model_build.passes.compress_weights import SUMMED_LIMIT, CompressWeights, Outcome
 from model_build.passes.distill_codes import DistillCodes, require_torch
@@ -95,6 +99,7 @@ def compress(network: Network, wanted: Compression, progress: Progress) -> Compr
         fp32_bytes=4 * network.architecture.parameters,
         seconds=time.perf_counter() - start,
     )
+    figures |= _trade_offs(network, wanted, outcomes[-1], progress)
     weights = _weights(built.artifact) if wanted.distill_steps else {}
     return Compressed(replace(built, report={**built.report, **figures}), transfers, weights)
 
@@ -136,6 +141,22 @@ def _transfers(artifact: bytes, base: bytes | None) -> dict[str, bytes]:
 def _weights(artifact: bytes) -> dict[str, bytes]:
     layers = exported.read(artifact, "the result").layers
     return {WEIGHTS_FILE: npz.pack({name: FloatLayer(layer.kernel, layer.bias) for name, layer in layers.items()})}
+
+
+def _trade_offs(network: Network, wanted: Compression, outcome: Outcome, progress: Progress) -> dict[str, JsonValue]:
+    """Return what a base's codes save and cost against compressing anew; nothing without a base."""
+    points = networks_to_judge(outcome)
+    if not points:
+        return {}
+    judged = compare(
+        [to_onnx(one.walked.network) for one in points],
+        wanted.judges or wanted.pictures.check,
+        wanted.preprocessing,
+        classes=wanted.classes,
+        reference=to_onnx(network),
+        progress=lambda share: progress("compare with a compression from scratch", share),
+    )
+    return trade_offs(outcome, judged)
 
 
 def _check_bytes(found: int, most: int | None) -> None:

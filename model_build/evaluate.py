@@ -64,24 +64,48 @@ def evaluate(
     Raises:
         MalformedError: a picture cannot be read, or a model does not run.
     """
-    session, other = Session(model), Session(reference) if reference is not None else None
-    found: list[NDArray[np.float32]] = []
-    wanted: list[NDArray[np.float32]] = []
-    for start in range(0, len(pictures), BATCH):
-        images = read_tensors(pictures[start : start + BATCH], preprocessing)
-        found.append(session.probabilities(images))
-        wanted.extend([other.probabilities(images)] if other else [])
-        if progress is not None:
-            progress(min(1.0, (start + BATCH) / len(pictures)))
-    one = images[:1]
+    (figures,) = compare(
+        [model], pictures, preprocessing, classes=classes, reference=reference, progress=progress or _ignore
+    )
+    one = read_tensors(pictures[:1], preprocessing)
     return Evaluation(
         pictures=len(pictures),
         artifact_bytes=len(model),
-        latency_ms=round(session.latency_ms(one), 3),
-        reference_latency_ms=round(other.latency_ms(one), 3) if other else None,
-        **accuracy(np.concatenate(found), classes),
-        **(closeness(np.concatenate(found), np.concatenate(wanted)) if other else {}),
+        latency_ms=round(Session(model).latency_ms(one), 3),
+        reference_latency_ms=round(Session(reference).latency_ms(one), 3) if reference is not None else None,
+        **figures,
     )
+
+
+def compare(
+    models: Sequence[bytes],
+    pictures: Sequence[Path],
+    preprocessing: Preprocessing,
+    *,
+    classes: Sequence[int],
+    reference: bytes | None,
+    progress: Callable[[float], None],
+) -> list[dict[str, float]]:
+    """Return accuracy and closeness of several ONNX files over the same pictures, each read once.
+
+    The arguments are those of `evaluate`.
+    """
+    sessions = [Session(model) for model in [*models, *([reference] if reference is not None else [])]]
+    found: list[list[NDArray[np.float32]]] = [[] for _ in sessions]
+    for start in range(0, len(pictures), BATCH):
+        images = read_tensors(pictures[start : start + BATCH], preprocessing)
+        for session, parts in zip(sessions, found, strict=True):
+            parts.append(session.probabilities(images))
+        progress(min(1.0, (start + BATCH) / len(pictures)))
+    answers = [np.concatenate(parts) for parts in found]
+    return [
+        {**accuracy(own, classes), **(closeness(own, answers[-1]) if reference is not None else {})}
+        for own in answers[: len(models)]
+    ]
+
+
+def _ignore(_share: float) -> None:
+    pass
 
 
 def accuracy(found: NDArray[np.float32], classes: Sequence[int]) -> dict[str, float]:

@@ -14,7 +14,15 @@ from model_build.compression.known import Base, known_layers
 from model_build.compression.plan import Plan
 from model_build.compression.reference import Reference, observe
 from model_build.compression.rounding import LIMIT
-from model_build.compression.search import FIRST_PRICE, LARGEST_PRICE, Goal, Point, search
+from model_build.compression.search import (
+    FIRST_PRICE,
+    LARGEST_PRICE,
+    LEAST_FIGURE,
+    LEAST_PRICE,
+    Goal,
+    Point,
+    search,
+)
 from model_build.compression.sensitivity import sensitivities
 from model_build.compression.walk import walk
 from model_build.evaluate import closeness
@@ -27,6 +35,12 @@ from ota_protocol.errors import RequestError
 OBSERVING, SENSING = 0.1, 0.3
 """Shares of the pass's time up to the end of each stage, for the progress bar; the search takes the rest."""
 EXPECTED_TRIES = 4
+SWEPT_PRICES = (1e-8, 3e-8, 1e-7)
+"""Prices that a base's codes are kept at besides those of the search: from twenty kilobytes to two for SqueezeNet."""
+NEAR = 1.5
+"""Prices within this factor of one that was tried say nothing new."""
+SCRATCH_TRIES = 2
+"""Walks without the base, to come near the KL of the walk from it."""
 SUMMED_LIMIT = 64
 """Largest code beside 8-bit activations: processors without VNNI add two products in 16 bits, and 2 × 255 × 64 fits."""
 
@@ -37,13 +51,17 @@ class Outcome:
 
     Args:
         point: the chosen network.
-        tried: every network on the way, by (price, bytes on the wire, KL).
+        tried: every network on the way.
         sensitivities: by convolution.
+        swept: from a base: networks at several prices, the chosen one among them, the dearest first.
+        scratch: with a base: the network compressed without it, near the KL of the chosen one.
     """
 
     point: Point
-    tried: Sequence[tuple[float, int, float]]
+    tried: Sequence[Point]
     sensitivities: Mapping[str, float]
+    swept: Sequence[Point] = ()
+    scratch: Point | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,21 +118,45 @@ class CompressWeights:
     def _search(self, reference: Reference, plan: Plan, threads: Workers, progress: Callable[[float], None]) -> Outcome:
         wanted = Session(to_onnx(reference.network)).probabilities(self.check)
         base = self.base.artifact if self.base is not None else None
-        tried: list[tuple[float, int, float]] = []
+        tried: list[Point] = []
 
-        def attempt(price: float) -> Point:
-            first = SENSING + (1 - SENSING) * min(len(tried) / EXPECTED_TRIES, 0.9)
-            report = partial(_part, progress, first, (1 - SENSING) / EXPECTED_TRIES)
-            walked = walk(reference, replace(plan, price=price), threads, report)
+        def attempt(price: float, given: Plan = plan) -> Point:
+            first = SENSING + (1 - SENSING) * min(len(tried) / self._expected_tries, 0.9)
+            report = partial(_part, progress, first, (1 - SENSING) / self._expected_tries)
+            walked = walk(reference, replace(given, price=price), threads, report)
             artifact = to_onnx(walked.network)
             kl = closeness(Session(artifact).probabilities(self.check), wanted)["kl"]
-            tried.append((price, len(encode(base, artifact)), kl))
-            return Point(price, walked, *tried[-1][1:])
+            tried.append(Point(price, walked, len(encode(base, artifact)), kl))
+            return tried[-1]
 
         # From a base the dearest price comes first: where nothing has to change, one try shows it.
         point = search(self.goal, attempt, FIRST_PRICE if self.base is None else LARGEST_PRICE)
+        outcome = Outcome(point, tuple(tried), plan.sensitivities)
+        if self.base is not None:
+            swept = [*tried, *(attempt(price) for price in _unlike(SWEPT_PRICES, tried))]
+            scratch = self._from_scratch(point.kl, partial(attempt, given=replace(plan, known={})))
+            swept.sort(key=lambda one: -one.price)
+            outcome = replace(outcome, swept=tuple(swept), scratch=scratch)
         progress(1.0)
-        return Outcome(point, tuple(tried), plan.sensitivities)
+        return outcome
+
+    @property
+    def _expected_tries(self) -> int:
+        return EXPECTED_TRIES if self.base is None else EXPECTED_TRIES + len(SWEPT_PRICES) + SCRATCH_TRIES
+
+    @staticmethod
+    def _from_scratch(kl: float, attempt: Callable[[float], Point]) -> Point:
+        """Return the network without the base that comes nearest to a KL; near the goal, KL and price go together."""
+        price, made = FIRST_PRICE, []
+        for _ in range(SCRATCH_TRIES):
+            made.append(attempt(price))
+            price = min(max(price * kl / max(made[-1].kl, LEAST_FIGURE), LEAST_PRICE), LARGEST_PRICE)
+        return min(made, key=lambda one: abs(one.kl - kl))
+
+
+def _unlike(prices: Sequence[float], tried: Sequence[Point]) -> list[float]:
+    """Return the prices that are not near one that was tried."""
+    return [price for price in prices if all(max(price / one.price, one.price / price) > NEAR for one in tried)]
 
 
 def _part(progress: Callable[[float], None], first: float, width: float, share: float) -> None:

@@ -66,6 +66,10 @@ def test_the_real_network_compressed_and_then_again_from_itself(
     delta, result = (second / "model.onnx.delta").read_bytes(), (second / "model.onnx").read_bytes()
     assert len(delta) < 5_000
     assert apply_bytes(artifact, delta) == result
+    report = json.loads((second / "report.json").read_text())
+    assert len(delta) in {row["delta_bytes"] for row in report["from_base"]}
+    assert report["from_scratch"]["delta_bytes"] > 20_000
+    assert {"kl", "agreement"} < set(report["from_base"][0]) and len(report["from_base"]) >= 4
 
 
 def broken(folder: Path, name: str) -> Path:

@@ -78,6 +78,11 @@ def test_a_base_makes_the_delta_small_at_the_same_kl() -> None:
     afresh = apply(tuned, CompressWeights(LEARN, CHECK, Goal(max_kl=0.06)))
     assert kl(aware, tuned) <= 0.06
     assert told[0].point.wire_bytes == len(encode(file, to_onnx(aware))) < len(encode(file, to_onnx(afresh)))
+    swept, scratch = told[0].swept, told[0].scratch
+    assert told[0].point in swept and len(swept) >= 4
+    prices, lengths = [one.price for one in swept], [one.wire_bytes for one in swept]
+    assert prices == sorted(prices, reverse=True) and lengths[0] < lengths[-1]
+    assert scratch is not None and scratch.wire_bytes > max(lengths) and 0.01 < scratch.kl < 0.2
     changed = sum(one.changed for one in told[0].point.walked.figures.values())
     assert changed < 0.03 * sum(layer.kernel.size for layer in base.layers.values())
 
