@@ -59,7 +59,7 @@ $(CODECS)/.installed: benchmarks/compression-requirements.txt
 	$(CODECS)/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/compression-requirements.txt
 	@touch $@
 
-fuzz: $(INSTALLED) ## 100,000 broken deltas (an hour)
+fuzz: $(INSTALLED) ## 100,000 broken deltas (ten minutes)
 	$(BIN)/python -m pytest -m nightly -n 2 tests/attacks
 
 e2e: $(INSTALLED) ## the fleet of docker-compose.yml, run to its end

@@ -29,12 +29,13 @@ from model_build.compression.known import Base
 from model_build.compression.search import Goal
 from model_build.evaluate import accuracy, closeness
 from model_build.export import to_onnx
-from model_build.inference import Session
+from model_build.inference import Session, latencies_ms
 from model_build.network import Network
 from model_build.pictures import list_labelled, read_tensors
 from model_build.weights import exported, npz
 from model_build.weights.source import load
 from ota_protocol.delta.encode import encode
+from ota_protocol.digest import sha256_hex
 from ota_protocol.manifest import Preprocessing
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +49,12 @@ EQUAL_KL = (0.05, 0.15)
 PRICES = {"1.1": [2e-8, 4e-8, 7e-8, 1.3e-7], "1.0": [5e-8, 1e-7, 2e-7, 4e-7]}
 QPS = {"1.1": [-32, -30, -28, -26], "1.0": [-34, -32, -30, -28]}
 FACTORS = [0.1, 0.2, 0.3, 0.45]
-DELTA_PRICES = [2e-8, 1e-7, 1e-6]
+DELTA_PRICES = [1.2e-8, 2e-8, 1e-7, 1e-6]
+VIEWS = ((14, 14), (0, 0), (0, 29), (29, 0), (29, 29))
+"""Corners of the crops of a picture of 256 pixels: the middle, and all four corners; each is mirrored too."""
+RUNS = 200
+"""Runs of each network for its latency."""
+DIGEST_THREADS = (1, 2, 3, None)
 SEARCHED_KL = 0.05
 """The goal of the searches whose time is taken; on held-back calibration pictures, as for any user."""
 
@@ -60,12 +66,19 @@ class Judge:
 
     Args:
         reference: the uncompressed network.
+        views: look at each picture in ten ways, five crops and their mirrors, instead of at its middle alone.
     """
 
-    def __init__(self, reference: Network) -> None:
+    def __init__(self, reference: Network, *, views: bool = False) -> None:
         judges = list_labelled(SAMPLE, reference.architecture.classes)[1::2]
-        self.images = read_tensors([one.path for one in judges], Preprocessing())
-        self.classes = [one.class_index for one in judges]
+        paths, self.classes = [one.path for one in judges], [one.class_index for one in judges]
+        self.images = read_tensors(paths, Preprocessing())
+        if views:
+            whole = read_tensors(paths, Preprocessing(crop_px=Preprocessing().resize_px))
+            side = self.images.shape[-1]
+            crops = [whole[:, :, top : top + side, left : left + side] for top, left in VIEWS]
+            self.images = np.concatenate([*crops, *(crop[..., ::-1] for crop in crops)])
+            self.classes = self.classes * (2 * len(VIEWS))
         self.wanted = Session(to_onnx(reference)).probabilities(self.images)
 
     def figures(self, network: Network, length: int) -> Figures:
@@ -77,12 +90,14 @@ class Judge:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=SOURCES, help="this network alone; the other's results stay")
-    parser.add_argument("--arm", action="append", help="these arms alone: ours, int8, nearest, nncodec, search, delta")
+    parser.add_argument(
+        "--arm", action="append", help="these arms alone: ours, int8, nearest, nncodec, search, digest, delta"
+    )
     parser.add_argument("--page", action="store_true", help="write table and plot from the results that are there")
     chosen = parser.parse_args()
     results: Figures = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"networks": {}}
     for name in [] if chosen.page else [chosen.only] if chosen.only else list(SOURCES):
-        measure(name, results, chosen.arm or ["ours", "int8", "nearest", "nncodec", "search", "delta"])
+        measure(name, results, chosen.arm or ["ours", "int8", "nearest", "nncodec", "search", "digest", "delta"])
     write_page(results, ROOT / "docs", PEERS)
 
 
@@ -108,6 +123,9 @@ def measure(name: str, results: Figures, wanted: Sequence[str]) -> None:
     if "search" in wanted:
         kept["search"] = {mode: search(network, name, judge, mode) for mode in ("int8", "weights only")}
         save(results)
+    if "digest" in wanted:
+        kept["digests"] = digests(network, learn, PRICES[name][1])
+        save(results)
     if "delta" in wanted and name == "1.1":
         kept["delta"] = delta(network, learn)
         save(results)
@@ -125,25 +143,43 @@ def search(network: Network, name: str, judge: Judge, mode: str) -> Figures:
     made = compress(network, order, lambda _step, _share: None)
     seconds, processor = time.perf_counter() - start, time.process_time() - used
     artifact = made.built.artifact
-    sessions = {"latency_ms": Session(artifact), "reference_latency_ms": Session(to_onnx(network))}
-    latency = {what: session.latency_ms(judge.images[:1], 60) for what, session in sessions.items()}
+    times = latencies_ms([Session(artifact), Session(to_onnx(network))], judge.images[:1], RUNS)
+    latency = dict(zip(("latency_ms", "reference_latency_ms"), times, strict=True))
     figures = judge.figures(exported.read(artifact, name), len(made.transfers[FULL_FILE]))
     report = made.built.report
-    return {**figures, **latency, "seconds": seconds, "processor_seconds": processor, "tried": report["tried"]}
+    return {
+        **figures,
+        **latency,
+        "seconds": seconds,
+        "runs": RUNS,
+        "processor_seconds": processor,
+        "tried": report["tried"],
+    }
+
+
+def digests(network: Network, learn: np.ndarray[tuple[int, ...], np.dtype[np.float32]], price: float) -> list[str]:
+    """Return the digest of the file compressed on several numbers of threads, and again on the first."""
+    made = [arms.ours(network, learn, [price], eight_bits=True, threads=count) for count in (*DIGEST_THREADS, 1)]
+    return [sha256_hex(to_onnx(found)) for arm in made for _, found, _ in arm]
 
 
 def delta(network: Network, learn: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Figures:
     """Return bytes of deltas to a fine-tuned network, from its base's codes and from scratch."""
     tuned = load(f"npz:{_fine_tuned(network)}")
-    own = Judge(tuned)
+    own, views = Judge(tuned), Judge(tuned, views=True)
+
+    def judged(made: Network, length: int) -> Figures:
+        many = views.figures(made, length)
+        return {**own.figures(made, length), "views": {name: many[name] for name in ("top1", "top5", "kl")}}
+
     ((_, first, _),) = arms.ours(network, learn, [PRICES["1.1"][1]], eight_bits=True)
     base = Base(first, to_onnx(first))
     ((_, scratch, _),) = arms.ours(tuned, learn, [PRICES["1.1"][1]], eight_bits=True)
-    found = {"from scratch": own.figures(scratch, len(encode(base.artifact, to_onnx(scratch))))}
+    found = {"from scratch": judged(scratch, len(encode(base.artifact, to_onnx(scratch))))}
     for setting, made, length in arms.from_base(tuned, learn, base, DELTA_PRICES):
-        found[f"from the base, {setting}"] = own.figures(made, length)
-    found["tuned, uncompressed"] = own.figures(tuned, 4 * tuned.architecture.parameters)
-    found["base release, unchanged"] = own.figures(first, 0)
+        found[f"from the base, {setting}"] = judged(made, length)
+    found["tuned, uncompressed"] = judged(tuned, 4 * tuned.architecture.parameters)
+    found["base release, unchanged"] = judged(first, 0)
     return found
 
 

@@ -30,15 +30,15 @@ LARGEST_CODE = 127
 NNCODEC_TIMEOUT_S = 1800
 
 
-def ours(network: Network, learn: Images, prices: list[float], *, eight_bits: bool) -> Arm:
+def ours(network: Network, learn: Images, prices: list[float], *, eight_bits: bool, threads: int | None = None) -> Arm:
     """Yield what `compress` makes at given prices of a bit, with float or 8-bit activations."""
     held = QuantizeActivations(learn).rewrite(network, _silent) if eight_bits else network
-    with workers() as threads:
-        reference = observe(network, portions(learn), threads, _silent)
-        found = sensitivities(reference, threads, _silent)
+    with workers(threads) as team:
+        reference = observe(network, portions(learn), team, _silent)
+        found = sensitivities(reference, team, _silent)
         for price in prices:
             limit = SUMMED_LIMIT if eight_bits else LARGEST_CODE
-            made = walk(reference, Plan(price, found, {}, held.activations, limit), threads, _silent).network
+            made = walk(reference, Plan(price, found, {}, held.activations, limit), team, _silent).network
             yield f"price {price:.1e}", made, len(encode(None, to_onnx(made)))
 
 

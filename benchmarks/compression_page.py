@@ -48,11 +48,20 @@ def _network(name: str, kept: Figures) -> Iterator[str]:
         yield _row(f"`--max-kl 0.05`, {mode}", f"{point['seconds']:.0f} s", point)
     yield ""
     yield from _equal(kept)
+    if "digests" in kept:
+        yield f"- compressed on 1, 2, 3 and all threads, and once more: {len(set(kept['digests']))} different digest(s)"
+    for mode, point in kept.get("search", {}).items():
+        own, reference = point["latency_ms"], point["reference_latency_ms"]
+        words = f"{own:.2f} ms against {reference:.2f} in fp32, medians of {point['runs']} runs in turn"
+        yield f"- {mode}, one picture on one thread: {words}; ratio {own / reference:.3f}"
     if "delta" in kept:
-        yield "\n| delta to a full fine-tune (40 steps) | bytes | top-1 | top-5 | agreement | KL |"
-        yield "|---|---|---|---|---|---|"
+        heads = ["bytes", "top-1", "top-5", "agreement", "KL", "ten views: top-1", "top-5", "KL"]
+        yield f"\n| delta to a full fine-tune (40 steps) | {' | '.join(heads)} |"
+        yield "|---|---|---|---|---|---|---|---|---|"
         for way, point in kept["delta"].items():
-            yield f"| {way} | {point['bytes']:,} | {_accuracy(point)} |"
+            views = point["views"]
+            many = f"{100 * views['top1']:.2f} % | {100 * views['top5']:.2f} % | {views['kl']:.3f}"
+            yield f"| {way} | {point['bytes']:,} | {_accuracy(point)} | {many} |"
     yield ""
 
 

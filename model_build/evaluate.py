@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model_build.inference import BATCH, Session
+from model_build.inference import BATCH, Session, latencies_ms
 from model_build.pictures import read_tensors
 from ota_protocol.manifest import Preprocessing
 
@@ -67,12 +67,13 @@ def evaluate(
     (figures,) = compare(
         [model], pictures, preprocessing, classes=classes, reference=reference, progress=progress or _ignore
     )
-    one = read_tensors(pictures[:1], preprocessing)
+    sessions = [Session(file) for file in (model, reference) if file is not None]
+    times = latencies_ms(sessions, read_tensors(pictures[:1], preprocessing))
     return Evaluation(
         pictures=len(pictures),
         artifact_bytes=len(model),
-        latency_ms=round(Session(model).latency_ms(one), 3),
-        reference_latency_ms=round(Session(reference).latency_ms(one), 3) if reference is not None else None,
+        latency_ms=round(times[0], 3),
+        reference_latency_ms=round(times[1], 3) if reference is not None else None,
         **figures,
     )
 

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from model_build.export import IMAGE, PROBABILITIES
 from ota_protocol.errors import MalformedError
 
+RUNS = 15
+"""Runs whose median is a latency."""
+_WARM_UP = 3
 BATCH = 8
 """Pictures in one run: v1.0's widest activation (96×111×111 float32) takes 38 MB at this size."""
 
@@ -74,16 +77,20 @@ class Session:
         parts = [self.run(batch, [PROBABILITIES])[0] for batch in batches(images)]
         return np.concatenate(parts)
 
-    def latency_ms(self, image: NDArray[np.float32], runs: int = 15) -> float:
-        """Return the median time of one picture, (1, 3, side, side), after three runs to warm up."""
-        for _ in range(3):
-            self.run(image, [PROBABILITIES])
-        return median(self._timed(image) for _ in range(runs))
-
-    def _timed(self, image: NDArray[np.float32]) -> float:
+    def timed_ms(self, image: NDArray[np.float32]) -> float:
+        """Return the time of one run in ms."""
         start = time.perf_counter()
         self.run(image, [PROBABILITIES])
         return (time.perf_counter() - start) * 1000
+
+
+def latencies_ms(sessions: Sequence[Session], image: NDArray[np.float32], runs: int = RUNS) -> list[float]:
+    """Return the median time of each session for one picture; they take turns, so that all meet the same noise."""
+    times: list[list[float]] = [[] for _ in sessions]
+    for _ in range(_WARM_UP + runs):
+        for session, own in zip(sessions, times, strict=True):
+            own.append(session.timed_ms(image))
+    return [median(own[_WARM_UP:]) for own in times]
 
 
 def batches(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

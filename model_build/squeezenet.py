@@ -118,6 +118,12 @@ class Architecture:
         return self.head.outputs
 
     @property
+    def rim_share(self) -> float:
+        """Share of the head's positions that see padding alone: zeros, if its kernel is one pixel."""
+        size = next(side for stage, side, _ in self.sizes() if stage is self.stages[-1])
+        return 1 - (size / (size + 2 * self.head.padding)) ** 2 if self.head.kernel_px == 1 else 0.0
+
+    @property
     def parameters(self) -> int:
         """Weights and biases of all layers."""
         return sum(convolution.parameters for convolution in self.convolutions)

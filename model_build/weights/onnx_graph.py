@@ -88,6 +88,9 @@ class _Weights:
             raise MalformedError(f"{self._what}: the scale of {node.input[0]!r} does not fit it") from error
 
     def _array(self, name: str) -> NDArray[np.generic]:
+        maker = self._makers.get(name)
+        if maker is not None and maker.op_type == "Pad":
+            name = maker.input[0]
         tensor = self._constants.get(name)
         if tensor is None:
             raise MalformedError(f"{self._what}: {name[:80]!r} is not a stored weight", remedy=_REMEDY)

@@ -41,12 +41,14 @@ def run(count: int, seed: int) -> set[str]:
     met: set[str] = set()
     tracemalloc.start()
     try:
-        for _ in range(count):
+        tried = 0
+        while tried < count:
             (base, result), delta = choice.choice(corpus)
             try:
                 broken = mutate(delta, choice)
             except DeltaError:
                 continue
+            tried += 1
             refusal = attack(base, result, broken)
             if refusal is not None and refusal not in met:
                 met.add(refusal)

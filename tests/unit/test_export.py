@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -14,8 +15,10 @@ from model_build.export import OPSET, input_of, inputs, outputs, to_onnx
 from model_build.inference import Session
 from model_build.network import ActivationScale, FloatLayer, Network, QuantizedLayer
 from model_build.squeezenet import Architecture, squeezenet_1_0, squeezenet_1_1
+from model_build.weights import exported, onnx_graph
 from ota_protocol.digest import sha256_hex
 from tests.support.networks import random_images, random_network
+from tests.support.tiny_network import smooth_images, tiny_network
 
 ARCHITECTURES = [squeezenet_1_0(), squeezenet_1_1()]
 
@@ -128,6 +131,44 @@ def test_8_bit_activations_stay_near_the_float_network() -> None:
     exact, coarse = Session(to_onnx(network)).probabilities(images), Session(to_onnx(held)).probabilities(images)
     assert np.abs(exact - coarse).sum(axis=1).max() < 0.25
     assert np.abs(exact - np.roll(coarse, 1, axis=1)).sum(axis=1).min() > 0.5
+
+
+def test_a_picture_in_8_bits_is_widened_for_a_small_first_kernel_alone() -> None:
+    for architecture, widened in ((squeezenet_1_1(), True), (squeezenet_1_0(), False)):
+        held = replace(rounded(random_network(architecture)), activations={"image": ActivationScale(0.5, 128)})
+        made = to_onnx(held)
+        kinds = [node.op_type for node in onnx.load_from_string(made).graph.node]
+        assert kinds.count("Pad") == 2 * widened
+        assert to_onnx(exported.read(made, "it")) == made
+        assert onnx_graph.parse(made, "it")["conv1"].kernel.shape == held.layers["conv1"].kernel.shape
+
+
+def test_a_widened_picture_gives_the_same() -> None:
+    network = rounded(tiny_network())
+    images = (2 * np.round(smooth_images(2).clip(-250, 250) / 2)).astype(np.float32)
+    held = replace(network, activations={"image": ActivationScale(2, 128)})
+    wanted, found = (Session(to_onnx(one)).probabilities(images) for one in (network, held))
+    assert np.allclose(wanted, found, atol=1e-3)
+
+
+def test_the_rim_of_a_padded_head_is_made_of_its_bias() -> None:
+    assert squeezenet_1_0().rim_share == pytest.approx(1 - 13**2 / 15**2) and squeezenet_1_1().rim_share == 0
+    tiny = tiny_network()
+    stages = (*tiny.architecture.stages[:-1], replace(tiny.architecture.head, padding=1))
+    network = rounded(replace(tiny, architecture=replace(tiny.architecture, stages=stages)))
+    images = smooth_images(2)
+    values = Session(to_onnx(network, expose=["pool3"])).run(images, ["pool3"])[0]
+    held = replace(network, activations={"pool3": ActivationScale(float(values.max()) / 255, 0)})
+    shares = [onnx.numpy_helper.to_array(one) for one in _initializers(held) if one.name.endswith(".share")]
+    assert sum(shares) == pytest.approx(1) and len(shares) == 2
+    exact, bare = Session(to_onnx(network)).probabilities(images), Session(to_onnx(held)).probabilities(images)
+    plain = Session(to_onnx(rounded(tiny))).probabilities(images)
+    assert np.abs(exact - bare).max() < 0.01
+    assert np.abs(exact - plain).max() > 0.05
+
+
+def _initializers(network: Network) -> list[onnx.TensorProto]:
+    return list(onnx.load_from_string(to_onnx(network)).graph.initializer)
 
 
 def test_every_convolution_reads_what_the_graph_feeds_it() -> None:
