@@ -45,7 +45,7 @@ def _network(name: str, kept: Figures) -> Iterator[str]:
     for arm, points in kept["arms"].items():
         yield from (_row(ARMS[arm], point["setting"], point) for point in points)
     for mode, point in kept.get("search", {}).items():
-        yield _row(f"`--max-kl 0.05`, {mode}", f"{point['seconds']:.0f} s", point)
+        yield _row(f"`--max-kl 0.04`, {mode}", f"{point['seconds']:.0f} s", point)
     yield ""
     yield from _equal(kept)
     if "digests" in kept:

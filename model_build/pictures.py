@@ -32,6 +32,28 @@ class LabelledPicture:
     class_index: int
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """A crop of a picture.
+
+    Args:
+        down, right: where it lies in the room that the whole picture leaves, 0 to 1.
+        mirrored: left and right are swapped.
+    """
+
+    down: float = 0.5
+    right: float = 0.5
+    mirrored: bool = False
+
+
+TEN_VIEWS = tuple(
+    View(down, right, mirrored)
+    for mirrored in (False, True)
+    for down, right in ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
+)
+"""Middle and corners, and their mirrors: the ten crops of Krizhevsky et al. (2012)."""
+
+
 def list_pictures(folder: Path) -> tuple[Path, ...]:
     """Return the pictures of `folder` by name; files of other kinds are left out.
 
@@ -124,6 +146,25 @@ def read_tensors(paths: Sequence[Path], preprocessing: Preprocessing) -> NDArray
         MalformedError: a picture cannot be read (see `read_pixels`).
     """
     return np.concatenate([preprocessing.tensor(read_pixels(path, preprocessing)) for path in paths])
+
+
+def read_views(paths: Sequence[Path], preprocessing: Preprocessing, views: Sequence[View]) -> NDArray[np.float32]:
+    """Return input tensors of several views of each picture: (len(views) × len(paths), 3, crop_px, crop_px) float32.
+
+    Args:
+        views: one after another, each of all pictures.
+
+    Raises:
+        MalformedError: as `read_tensors`.
+    """
+    whole = read_tensors(paths, preprocessing.model_copy(update={"crop_px": preprocessing.resize_px}))
+    room, side = preprocessing.resize_px - preprocessing.crop_px, preprocessing.crop_px
+    found = []
+    for view in views:
+        top, left = round(view.down * room), round(view.right * room)
+        cut = whole[:, :, top : top + side, left : left + side]
+        found.append(cut[..., ::-1] if view.mirrored else cut)
+    return np.concatenate(found)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -18,11 +18,11 @@ FLATTEST = 0.05
 """Least slope believed, as a share of the usual one: where a curve is flat, the search takes long strides."""
 INSIDE = 0.1
 """A new price stays this share of the bracket away from its ends, so that each try narrows it."""
+NARROW = 0.03
+"""Prices that differ by less, in ln(price), scatter more than they differ: there is nothing left to search."""
 LEAST_FIGURE = 1e-9
 LARGEST_STRIDE = math.log(64)
 """Bound on one step of the search in ln(price): far from the goal the curves bend."""
-TOLERANCE = 0.01
-"""Share of the goal that a result may stay below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,11 @@ class Goal:
     def bound(self) -> float:
         """The figure that must not be passed."""
         return float(self.budget_bytes) if self.budget_bytes is not None else float(self.max_kl or 0.0)
+
+    @property
+    def tolerance(self) -> float:
+        """Share of the goal that a result may stay below it: bytes lie on a curve, the KL scatters about one."""
+        return 0.01 if self.budget_bytes is not None else 0.04
 
     @property
     def slope(self) -> float:
@@ -65,7 +70,7 @@ class Point:
 def search(goal: Goal, attempt: Callable[[float], Point], first_price: float = FIRST_PRICE) -> Point:
     """Return the best point within `goal`: the most faithful within a budget, or the smallest within a KL.
 
-    The figures are near straight lines in ln(price), so that a secant lands within a hundredth in a few attempts.
+    The figures are near straight lines in ln(price), so that a secant lands within the tolerance in a few attempts.
 
     Args:
         attempt: compresses at a price.
@@ -78,13 +83,20 @@ def search(goal: Goal, attempt: Callable[[float], Point], first_price: float = F
     while len(tried) < MAX_TRIES:
         tried.append(attempt(price))
         figure = tried[-1].figure(goal)
-        if goal.bound * (1 - TOLERANCE) <= figure <= goal.bound or _at_edge(price, goal, figure):
+        if goal.bound * (1 - goal.tolerance) <= figure <= goal.bound or _at_edge(price, goal, figure):
             break
         price = _next(goal, tried)
+        if any(point.figure(goal) <= goal.bound for point in tried) and _is_near(price, tried):
+            break
     within = [point for point in tried if point.figure(goal) <= goal.bound]
     if not within:
         raise _out_of_reach(goal, tried)
     return min(within, key=lambda point: point.kl if goal.budget_bytes is not None else point.wire_bytes)
+
+
+def _is_near(price: float, tried: list[Point]) -> bool:
+    """Tell whether a price was as good as tried."""
+    return any(abs(math.log(price / point.price)) < NARROW for point in tried)
 
 
 def _at_edge(price: float, goal: Goal, figure: float) -> bool:
@@ -96,7 +108,7 @@ def _at_edge(price: float, goal: Goal, figure: float) -> bool:
 def _next(goal: Goal, tried: list[Point]) -> float:
     """Return the price where the line through the last points meets the goal, inside what is known to bracket it."""
     last = tried[-1]
-    aim = math.log(goal.bound * (1 - TOLERANCE / 2) / max(last.figure(goal), LEAST_FIGURE))
+    aim = math.log(goal.bound * (1 - goal.tolerance / 2) / max(last.figure(goal), LEAST_FIGURE))
     stride = max(-LARGEST_STRIDE, min(LARGEST_STRIDE, aim / _slope(goal, tried)))
     price = min(max(last.price * math.exp(stride), LEAST_PRICE), LARGEST_PRICE)
     rising = goal.budget_bytes is None

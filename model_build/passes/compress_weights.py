@@ -70,7 +70,7 @@ class CompressWeights:
 
     Args:
         learn: (N, 3, side, side) preprocessed pictures that layers are rounded for.
-        check: (M, 3, side, side) pictures that the KL is measured on.
+        check: (M, 3, side, side) views of pictures that the KL is measured on.
         goal: budget or bound on the KL.
         base: the release that vehicles hold, whose codes are kept where that pays.
         threads: None takes one a processor; the result does not depend on it.
@@ -88,7 +88,7 @@ class CompressWeights:
     def name(self) -> str:
         kept = f"{self.goal.budget_bytes} bytes" if self.goal.budget_bytes is not None else f"KL {self.goal.max_kl:g}"
         start = ", from a base" if self.base is not None else ""
-        return f"compress_weights({kept}{start}, {len(self.learn)}+{len(self.check)} pictures)"
+        return f"compress_weights({kept}{start}, {len(self.learn)} pictures, {len(self.check)} views)"
 
     def require(self, network: Network) -> None:
         if not len(self.learn) or not len(self.check):
@@ -116,7 +116,12 @@ class CompressWeights:
         assert all(isinstance(layer, QuantizedLayer) for layer in after.layers.values())
 
     def _search(self, reference: Reference, plan: Plan, threads: Workers, progress: Callable[[float], None]) -> Outcome:
-        wanted = Session(to_onnx(reference.network)).probabilities(self.check)
+        check = portions(self.check)
+
+        def answers(artifact: bytes) -> NDArray[np.float32]:
+            return np.concatenate(threads.map(Session(artifact).probabilities, check))
+
+        wanted = answers(to_onnx(reference.network))
         base = self.base.artifact if self.base is not None else None
         tried: list[Point] = []
 
@@ -125,7 +130,7 @@ class CompressWeights:
             report = partial(_part, progress, first, (1 - SENSING) / self._expected_tries)
             walked = walk(reference, replace(given, price=price), threads, report)
             artifact = to_onnx(walked.network)
-            kl = closeness(Session(artifact).probabilities(self.check), wanted)["kl"]
+            kl = closeness(answers(artifact), wanted)["kl"]
             tried.append(Point(price, walked, len(encode(base, artifact)), kl))
             return tried[-1]
 

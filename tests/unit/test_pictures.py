@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model_build.pictures import evenly, list_labelled, list_pictures, read_pixels, read_tensors
+from model_build.pictures import View, evenly, list_labelled, list_pictures, read_pixels, read_tensors, read_views
 from ota_protocol.errors import MalformedError, RequestError
 from ota_protocol.manifest import Preprocessing
 from tests.support.photographs import photograph, write_photographs
@@ -182,3 +182,15 @@ def test_evenly_takes_the_same_spread_each_time() -> None:
     paths = [Path(str(index)) for index in range(10)]
     assert [path.name for path in evenly(paths, 4)] == ["0", "2", "5", "7"]
     assert evenly(paths, 20) == tuple(paths)
+
+
+def test_views_are_crops_and_mirrors_of_the_whole(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "p.png")
+    paths, prepared = [tmp_path / "p.png"] * 2, Preprocessing()
+    found = read_views(paths, prepared, [View(), View(0, 1), View(0, 0, mirrored=True)])
+    assert found.shape == (6, 3, 227, 227)
+    assert np.array_equal(found[:2], read_tensors(paths, prepared))
+    whole = prepared.model_copy(update={"crop_px": 256}).tensor(pixels)[0]
+    assert np.array_equal(found[2], whole[:, :227, 29:])
+    assert np.array_equal(found[5], whole[:, :227, :227][:, :, ::-1])
