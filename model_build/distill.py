@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from model_build.atomic_files import write_file
 from model_build.compression.eight_bits import LEVELS
 from model_build.evaluate import closeness
-from model_build.export import AVERAGE, IMAGE, to_onnx
+from model_build.export import IMAGE, to_onnx
 from model_build.inference import Session
 from model_build.network import ActivationScale, Layer, Network, QuantizedLayer
 from model_build.squeezenet import Convolution, Fire, MaxPool
@@ -211,7 +211,7 @@ def _forward(network: Network, images: Any, weights: Mapping[str, tuple[Any, Any
             values = torch.cat([convolve(expand, squeezed) for expand in expands], dim=1)
         else:
             values = convolve(stage, values)
-    return _held(values.mean(dim=(2, 3)), held.get(AVERAGE))
+    return values.mean(dim=(2, 3))
 
 
 def _held(values: Any, scale: ActivationScale | None) -> Any:

@@ -132,7 +132,7 @@ class _Builder:
             else:
                 source = self._fire(stage, source)
         self._add("GlobalAveragePool", [source], AVERAGE)
-        self._add("Flatten", [self._round_trip(AVERAGE)], "scores", axis=1)
+        self._add("Flatten", [AVERAGE], "scores", axis=1)
         self._add("Softmax", [self._with_rim("scores") if self._rim_share else "scores"], PROBABILITIES, axis=1)
         return self._nodes
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_build.compression.eight_bits import LEVELS, round_trip
-from model_build.export import AVERAGE, IMAGE, to_onnx
+from model_build.export import IMAGE, to_onnx
 from model_build.inference import Session, batches
 from model_build.network import ActivationScale, Network
 from model_build.squeezenet import Architecture, Convolution, Fire
@@ -53,8 +53,8 @@ class QuantizeActivations:
         groups = shared(network.architecture)
         tensors = [name for group in groups for name in group if name in network.layers]
         chosen = self.images[:: max(1, len(self.images) // PICTURES)]
-        samples = _samples(network, chosen, [*tensors, AVERAGE], progress)
-        activations = {IMAGE: _image_scale(self.images), AVERAGE: _score_scale(network, samples[AVERAGE])}
+        samples = _samples(network, chosen, tensors, progress)
+        activations = {IMAGE: _image_scale(self.images)}
         for group in groups:
             scale = _scale(np.concatenate([samples[name] for name in group if name in samples]))
             activations.update({name: ActivationScale(scale, 0) for name in group})
@@ -62,7 +62,7 @@ class QuantizeActivations:
         return replace(network, activations=activations)
 
     def ensure(self, before: Network, after: Network) -> None:
-        assert set(before.layers) | {IMAGE, AVERAGE} <= set(after.activations)
+        assert set(before.layers) | {IMAGE} <= set(after.activations)
         assert all(one.scale > 0 for one in after.activations.values())
 
 
@@ -103,12 +103,6 @@ def _scale(values: NDArray[np.float32]) -> float:
     scales = [float(np.float32(largest * share / LEVELS)) for share in RANGES]
     losses = [float(((round_trip(values, ActivationScale(scale, 0)) - values) ** 2).sum()) for scale in scales]
     return scales[int(np.argmin(losses))]
-
-
-def _score_scale(network: Network, scores: NDArray[np.float32]) -> ActivationScale:
-    """Return the scale that clips no class score, with the head's rim left out: the large ones are what decides."""
-    largest = float(scores.max()) / (1 - network.architecture.rim_share)
-    return ActivationScale(float(np.float32(largest / LEVELS)) or 1.0, 0)
 
 
 def _image_scale(images: NDArray[np.float32]) -> ActivationScale:

@@ -9,7 +9,7 @@ from model_build.compression.eight_bits import round_trip
 from model_build.compression.known import Base
 from model_build.compression.search import Goal
 from model_build.evaluate import closeness
-from model_build.export import AVERAGE, IMAGE, to_onnx
+from model_build.export import IMAGE, to_onnx
 from model_build.inference import Session
 from model_build.network import ActivationScale, FloatLayer, Network, QuantizedLayer
 from model_build.passes.compress_weights import SUMMED_LIMIT, CompressWeights, Outcome
@@ -90,7 +90,7 @@ def test_a_base_makes_the_delta_small_at_the_same_kl() -> None:
 def test_8_bit_activations_are_made_up_for_by_the_weights() -> None:
     network = tiny_network()
     held = apply(network, QuantizeActivations(LEARN))
-    assert set(held.activations) == {IMAGE, AVERAGE, *(name for group in shared(tiny_architecture()) for name in group)}
+    assert set(held.activations) == {IMAGE, *(name for group in shared(tiny_architecture()) for name in group)}
     made = apply(held, CompressWeights(LEARN, CHECK, Goal(max_kl=0.08)))
     assert made.activations == held.activations
     assert kl(made, network) <= 0.08
