@@ -17,7 +17,6 @@ from model_build.compression.sensitivity import sensitivities
 from model_build.compression.walk import walk
 from model_build.export import to_onnx
 from model_build.network import FloatLayer, Network, QuantizedLayer
-from model_build.passes.compress_weights import SUMMED_LIMIT
 from model_build.passes.quantize_activations import QuantizeActivations
 from model_build.weights import npz
 from model_build.weights.check import network_of
@@ -37,8 +36,7 @@ def ours(network: Network, learn: Images, prices: list[float], *, eight_bits: bo
         reference = observe(network, portions(learn), team, _silent)
         found = sensitivities(reference, team, _silent)
         for price in prices:
-            limit = SUMMED_LIMIT if eight_bits else LARGEST_CODE
-            made = walk(reference, Plan(price, found, {}, held.activations, limit), team, _silent).network
+            made = walk(reference, Plan(price, found, {}, held.activations), team, _silent).network
             yield f"price {price:.1e}", made, len(encode(None, to_onnx(made)))
 
 
@@ -49,7 +47,7 @@ def from_base(network: Network, learn: Images, base: Base, prices: list[float]) 
         found = sensitivities(reference, threads, _silent)
         known = known_layers(base.network, network)
         for price in prices:
-            plan = Plan(price, found, known, base.network.activations, SUMMED_LIMIT)
+            plan = Plan(price, found, known, base.network.activations)
             made = walk(reference, plan, threads, _silent).network
             yield f"price {price:.1e}", made, len(encode(base.artifact, to_onnx(made)))
 

@@ -13,12 +13,11 @@ from model_build.build import Order, build
 from model_build.calibration import CalibrationPictures
 from model_build.compress_report import compression_report, networks_to_judge, trade_offs
 from model_build.compression.known import Base
-from model_build.compression.rounding import LIMIT
 from model_build.compression.search import Goal
 from model_build.evaluate import compare
 from model_build.export import to_onnx
 from model_build.network import FloatLayer, Network
-from model_build.passes.compress_weights import SUMMED_LIMIT, CompressWeights, Outcome
+from model_build.passes.compress_weights import CompressWeights, Outcome
 from model_build.passes.distill_codes import DistillCodes, require_torch
 from model_build.passes.quantize_activations import QuantizeActivations
 from model_build.pictures import View, read_tensors, read_views
@@ -118,8 +117,8 @@ def _passes(network: Network, wanted: Compression, on_outcome: Callable[[Outcome
     if wanted.distill_steps:
         require_torch()
         larger = prepared.model_copy(update={"crop_px": prepared.resize_px})
-        crops, limit = read_tensors(wanted.pictures.learn, larger), LIMIT if wanted.weights_only else SUMMED_LIMIT
-        yield DistillCodes(network, crops, check, wanted.distill_steps, limit, wanted.checkpoint)
+        crops = read_tensors(wanted.pictures.learn, larger)
+        yield DistillCodes(network, crops, check, wanted.distill_steps, wanted.checkpoint)
 
 
 def _order(wanted: Compression, passes: Sequence[Pass]) -> Order:

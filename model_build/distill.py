@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from model_build.atomic_files import write_file
 from model_build.compression.eight_bits import LEVELS
+from model_build.compression.pairs import partners, rooms
+from model_build.compression.rounding import LIMIT
 from model_build.evaluate import closeness
 from model_build.export import IMAGE, to_onnx
 from model_build.inference import Session
@@ -44,14 +46,12 @@ class Schedule:
         batch: random crops a step.
         rate: how far a step moves a weight, in steps of its layer: ten times as much ruins a network.
         check_every: steps between measurements on the pictures held back, and between checkpoints.
-        limit: largest code.
     """
 
     steps: int = 300
     batch: int = 12
     rate: float = 0.002
     check_every: int = 25
-    limit: int = 127
 
 
 def distill(
@@ -97,6 +97,7 @@ class _Run:
         self._layers = {name: layer for name, layer in student.layers.items() if isinstance(layer, QuantizedLayer)}
         self._codes = {name: _leaf(_latent(layer, teacher.layers[name])) for name, layer in self._layers.items()}
         self._biases = {name: _leaf(layer.bias) for name, layer in self._layers.items()}
+        self._rooms = {name: _rooms(layer, paired=bool(student.activations)) for name, layer in self._layers.items()}
         scales = {name: float(np.abs(layer.kernel).mean()) for name, layer in self._layers.items()}
         self._optimiser = torch.optim.Adam(
             [{"params": list(self._codes.values()), "lr": schedule.rate}]
@@ -124,7 +125,8 @@ class _Run:
         """Return the network as it stands, its codes rounded."""
         layers: dict[str, Layer] = {}
         for name, layer in self._layers.items():
-            codes = np.rint(self._codes[name].detach().numpy()).clip(-self._schedule.limit, self._schedule.limit)
+            room = self._rooms[name]
+            codes = np.rint(self._codes[name].detach().numpy()).clip(-room, room)
             bias = self._biases[name].detach().numpy().copy()
             layers[name] = QuantizedLayer(codes.astype(np.int8), layer.scale, bias)
         return Network(self._student.architecture, layers, self._student.activations)
@@ -156,12 +158,15 @@ class _Run:
 
     def _weights(self) -> dict[str, tuple[Any, Any]]:
         """Return kernels with codes rounded forward and straight through backward, and biases."""
-        limit = self._schedule.limit
         found = {}
         for name, layer in self._layers.items():
             scale = torch.from_numpy(np.array(layer.scale).reshape(-1, 1, 1, 1))
-            found[name] = (_straight(self._codes[name], -limit, limit) * scale, self._biases[name])
+            found[name] = (_straight(self._codes[name], *self._bounds(name)) * scale, self._biases[name])
         return found
+
+    def _bounds(self, name: str) -> tuple[Any, Any]:
+        room = torch.from_numpy(self._rooms[name])
+        return -room, room
 
     def _name(self) -> str:
         return sha256_hex(to_onnx(self._student) + repr(asdict(self._schedule)).encode())
@@ -220,10 +225,17 @@ def _held(values: Any, scale: ActivationScale | None) -> Any:
     return _straight(values / scale.scale, -scale.zero_point, LEVELS - scale.zero_point) * scale.scale
 
 
-def _straight(values: Any, low: int, high: int) -> Any:
+def _straight(values: Any, low: Any, high: Any) -> Any:
     """Return `values` rounded and clipped; the gradient passes as if they were only clipped."""
     clipped = values.clamp(low, high)
     return clipped + (clipped.round() - clipped).detach()
+
+
+def _rooms(layer: QuantizedLayer, *, paired: bool) -> NDArray[np.float32]:
+    """Return how large each code may become; `paired` where codes meet 8-bit activations."""
+    shape = layer.codes.shape
+    found = rooms(layer.codes.reshape(len(layer.codes), -1), partners(*shape[1:3])) if paired else np.int32(LIMIT)
+    return np.broadcast_to(np.asarray(found, np.float32).reshape(shape if paired else (1,)), shape).copy()
 
 
 def _latent(layer: QuantizedLayer, teacher: Layer) -> NDArray[np.float32]:

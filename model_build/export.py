@@ -91,6 +91,11 @@ def outputs(network: Network) -> tuple[TensorSpec, ...]:
     return (TensorSpec(name=PROBABILITIES, dtype="float32", shape=("N", network.architecture.classes)),)
 
 
+def memory_channels(inputs: int, kernel_px: int) -> int:
+    """Return how many input channels a kernel has where it meets integers."""
+    return WIDE_CHANNELS if inputs == INPUT_CHANNELS and WIDE_CHANNELS * kernel_px**2 <= _FEW_PRODUCTS else inputs
+
+
 def input_of(network: Network) -> dict[str, str]:
     """Return by the name of each convolution the name of the tensor that it reads (without any 8-bit round trip)."""
     source, read = IMAGE, {}
@@ -140,7 +145,7 @@ class _Builder:
     def _widened(self) -> bool:
         """Tell whether picture and first kernel get a channel of zeros."""
         first = self._network.architecture.convolutions[0]
-        return self._in_integers(first.name) and WIDE_CHANNELS * first.kernel_px**2 <= _FEW_PRODUCTS
+        return self._in_integers(first.name) and memory_channels(first.inputs, first.kernel_px) > first.inputs
 
     @property
     def _rim_share(self) -> float:

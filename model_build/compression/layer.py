@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_build.compression.known import KnownLayer
+from model_build.compression.pairs import ALONE, PAIR_LIMIT, Index, partners
 from model_build.compression.plan import Plan
 from model_build.compression.rates import Codes, Rates, rates_above, rates_of
-from model_build.compression.rounding import LayerProblem, layer_problem, round_with_rate
+from model_build.compression.rounding import LIMIT, LayerProblem, layer_problem, round_with_rate
 from model_build.compression.windows import Moments
 from model_build.network import Layer, QuantizedLayer
 
@@ -54,8 +55,9 @@ def compress_layer(name: str, layer: Layer, found: Moments, plan: Plan) -> tuple
     """
     problem, sensitivity = layer_problem(layer.kernel, found), plan.sensitivities[name]
     known, price = plan.known.get(name), plan.price / sensitivity
-    steps = known.steps if known else np.full(len(layer.bias), _step(problem, price, plan.limit))
-    codes, rates = _rounded(problem, steps, price, known, plan.limit)
+    paired = partners(*layer.kernel.shape[1:3]) if plan.activations else None
+    steps = known.steps if known else np.full(len(layer.bias), _step(problem, price, paired))
+    codes, rates = _rounded(problem, steps, price, known, paired)
     weights = codes * steps[:, np.newaxis]
     bias = _bias(layer, found, weights, known)
     scale = known.layer.scale if known else np.asarray(steps[0], np.float32)
@@ -65,26 +67,34 @@ def compress_layer(name: str, layer: Layer, found: Moments, plan: Plan) -> tuple
     return made, LayerFigures(float(steps.mean()), rates.total(codes), float((codes != 0).mean()), kl, changed)
 
 
-def _step(problem: LayerProblem, price: float, limit: int) -> float:
+def _step(problem: LayerProblem, price: float, paired: Index | None) -> float:
     """Return the layer's step for a price in units of the layer's cost."""
     stiffness = problem.stiffness
     typical = np.exp(np.log(np.maximum(stiffness, stiffness.max() * 1e-6)).mean())
-    least = float(np.abs(problem.target).max()) / limit
-    return float(np.float32(max(np.sqrt(STEP_FACTOR * price / typical), least, 1e-12)))
+    return float(np.float32(max(np.sqrt(STEP_FACTOR * price / typical), _least_step(problem, paired), 1e-12)))
+
+
+def _least_step(problem: LayerProblem, paired: Index | None) -> float:
+    """Return the step at which the largest weight, and the largest pair of them, are within bounds."""
+    sizes = np.abs(problem.target)
+    least = float(sizes.max()) / LIMIT
+    if paired is None:
+        return least
+    return max(least, float((sizes + np.where(paired == ALONE, 0, sizes[:, paired])).max()) / PAIR_LIMIT)
 
 
 def _rounded(
-    problem: LayerProblem, steps: NDArray[np.float64], price: float, known: KnownLayer | None, limit: int
+    problem: LayerProblem, steps: NDArray[np.float64], price: float, known: KnownLayer | None, paired: Index | None
 ) -> tuple[Codes, Rates]:
     """Return the codes, and the prices under their own statistics."""
 
     def priced(codes: Codes) -> Rates:
-        return rates_above(codes, known.codes, limit) if known else rates_of(codes, limit)
+        return rates_above(codes, known.codes, LIMIT) if known else rates_of(codes, LIMIT)
 
-    codes = np.rint(problem.target / steps[:, np.newaxis]).clip(-limit, limit).astype(np.int32)
+    codes = np.rint(problem.target / steps[:, np.newaxis]).clip(-LIMIT, LIMIT).astype(np.int32)
     rates = priced(known.codes if known else codes)
     for _ in range(ROUNDS):
-        codes = round_with_rate(problem, steps, price, rates, limit)
+        codes = round_with_rate(problem, steps, price, rates, paired)
         rates = priced(codes)
     return codes, rates
 

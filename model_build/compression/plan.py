@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from model_build.compression.known import KnownLayer
-from model_build.compression.rounding import LIMIT
 from model_build.network import ActivationScale
 
 
@@ -19,11 +18,9 @@ class Plan:
         sensitivities: by convolution, nats for a unit of the layer's cost.
         known: by convolution, what the base release holds of it; empty without a base.
         activations: by tensor, how it is held in 8 bits; absent ones stay float32.
-        limit: largest code.
     """
 
     price: float
     sensitivities: Mapping[str, float]
     known: Mapping[str, KnownLayer] = field(default_factory=dict)
     activations: Mapping[str, ActivationScale] = field(default_factory=dict)
-    limit: int = LIMIT

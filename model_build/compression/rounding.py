@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from model_build.compression.pairs import ALONE, PAIR_LIMIT, Index
 from model_build.compression.rates import Codes, Rates
 from model_build.compression.windows import Moments
 
@@ -75,14 +76,15 @@ def layer_problem(kernel: NDArray[np.float32], found: Moments) -> LayerProblem:
 
 
 def round_with_rate(
-    problem: LayerProblem, steps: NDArray[np.float64], price: float, rates: Rates, limit: int = LIMIT
+    problem: LayerProblem, steps: NDArray[np.float64], price: float, rates: Rates, paired: Index | None = None
 ) -> Codes:
-    """Return codes, (outputs, width) int32 in -limit … limit, that minimise cost + price × bits, column by column.
+    """Return codes, (outputs, width) int32 in -LIMIT … LIMIT, that minimise cost + price × bits, column by column.
 
     Args:
         steps: (outputs,) size of a step in each output channel.
         price: cost that one bit is worth.
         rates: bits of each code.
+        paired: (width,) column whose codes are added to this one's in 16 bits, or `ALONE`; None if none are.
     """
     rest, factor = problem.target.astype(np.float32), problem.factor.astype(np.float32)
     width, size = rest.shape[1], steps.astype(np.float32)
@@ -92,7 +94,8 @@ def round_with_rate(
         errors = np.empty((len(rest), last - first), np.float32)
         for column in range(first, last):
             wanted = rest[:, column] / size
-            possible = _candidates(wanted, rates.origin[:, column], limit)
+            room = _room(codes, column, paired)
+            possible = _candidates(wanted, rates.origin[:, column], room)
             weight = (size / factor[column, column]) ** 2
             costs = weight * (wanted - possible) ** 2 + np.float32(price) * rates.column(column, possible)
             chosen = np.take_along_axis(possible, np.argmin(costs, axis=0)[np.newaxis], axis=0)[0]
@@ -103,8 +106,14 @@ def round_with_rate(
     return codes
 
 
-def _candidates(wanted: NDArray[np.float32], known: Codes, limit: int) -> NDArray[np.float32]:
+def _room(codes: Codes, column: int, paired: Index | None) -> Codes | int:
+    """Return how large the codes of a column may be, given those before it."""
+    partner = ALONE if paired is None else int(paired[column])
+    return LIMIT if not 0 <= partner < column else np.minimum(LIMIT, PAIR_LIMIT - np.abs(codes[:, partner]))
+
+
+def _candidates(wanted: NDArray[np.float32], known: Codes, room: Codes | int) -> NDArray[np.float32]:
     """Return four codes for each output, (4, outputs): the known one, 0, and the two around `wanted`."""
     below = np.floor(wanted)
     stacked = np.stack([known.astype(np.float32), np.zeros_like(below), below, below + 1])
-    return stacked.clip(-limit, limit)
+    return stacked.clip(-room, room)

@@ -13,7 +13,6 @@ from model_build.compression.flow import Workers, portions, workers
 from model_build.compression.known import Base, known_layers
 from model_build.compression.plan import Plan
 from model_build.compression.reference import Reference, observe
-from model_build.compression.rounding import LIMIT
 from model_build.compression.search import (
     FIRST_PRICE,
     LARGEST_PRICE,
@@ -41,8 +40,6 @@ NEAR = 1.5
 """Prices within this factor of one that was tried say nothing new."""
 SCRATCH_TRIES = 2
 """Walks without the base, to come near the KL of the walk from it."""
-SUMMED_LIMIT = 64
-"""Largest code beside 8-bit activations: processors without VNNI add two products in 16 bits, and 2 × 255 × 64 fits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,8 +102,7 @@ class CompressWeights:
             found = sensitivities(reference, threads, partial(_part, progress, OBSERVING, SENSING - OBSERVING))
             known = known_layers(self.base.network, network) if self.base is not None else {}
             activations = network.activations if self.base is None else self.base.network.activations
-            limit = LIMIT if not activations else SUMMED_LIMIT
-            plan = Plan(FIRST_PRICE, found, known, activations, limit)
+            plan = Plan(FIRST_PRICE, found, known, activations)
             outcome = self._search(reference, plan, threads, progress)
         self.on_outcome(outcome)
         return outcome.point.walked.network

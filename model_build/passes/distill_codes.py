@@ -23,7 +23,6 @@ class DistillCodes:
         learn: (N, 3, side, side) preprocessed pictures, larger than the network's input where crops are wanted.
         check: (M, 3, input, input) preprocessed pictures that decide which moment was best.
         steps: of gradient descent.
-        limit: largest code.
         checkpoint: file that a run which was cut off goes on from.
     """
 
@@ -31,7 +30,6 @@ class DistillCodes:
     learn: NDArray[np.float32]
     check: NDArray[np.float32]
     steps: int
-    limit: int
     checkpoint: Path | None = None
 
     @property
@@ -46,7 +44,7 @@ class DistillCodes:
     def rewrite(self, network: Network, progress: Callable[[float], None]) -> Network:
         from model_build.distill import Schedule, distill  # noqa: PLC0415 - torch is an extra, and takes seconds to load
 
-        schedule = Schedule(steps=self.steps, limit=self.limit)
+        schedule = Schedule(steps=self.steps)
         return distill(
             network,
             self.teacher,

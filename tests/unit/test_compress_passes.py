@@ -7,12 +7,13 @@ import pytest
 
 from model_build.compression.eight_bits import round_trip
 from model_build.compression.known import Base
+from model_build.compression.pairs import ALONE, PAIR_LIMIT, partners
 from model_build.compression.search import Goal
 from model_build.evaluate import closeness
 from model_build.export import IMAGE, to_onnx
 from model_build.inference import Session
 from model_build.network import ActivationScale, FloatLayer, Network, QuantizedLayer
-from model_build.passes.compress_weights import SUMMED_LIMIT, CompressWeights, Outcome
+from model_build.passes.compress_weights import CompressWeights, Outcome
 from model_build.passes.quantize_activations import QuantizeActivations, shared
 from model_build.recipe import Pass, Recipe
 from ota_protocol.delta.encode import encode
@@ -94,8 +95,10 @@ def test_8_bit_activations_are_made_up_for_by_the_weights() -> None:
     made = apply(held, CompressWeights(LEARN, CHECK, Goal(max_kl=0.08)))
     assert made.activations == held.activations
     assert kl(made, network) <= 0.08
-    codes = [layer.codes for layer in made.layers.values() if isinstance(layer, QuantizedLayer)]
-    assert max(np.abs(one.astype(int)).max() for one in codes) <= SUMMED_LIMIT
+    for layer in made.layers.values():
+        assert isinstance(layer, QuantizedLayer)
+        sizes, paired = np.abs(layer.codes.reshape(len(layer.codes), -1).astype(int)), partners(*layer.codes.shape[1:3])
+        assert (sizes + np.where(paired == ALONE, 0, sizes[:, paired])).max() <= PAIR_LIMIT
 
 
 def test_tensors_that_are_joined_share_a_scale() -> None:

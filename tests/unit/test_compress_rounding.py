@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from model_build.compression.known import KnownLayer
 from model_build.compression.layer import compress_layer
+from model_build.compression.pairs import PAIR_LIMIT, partners
 from model_build.compression.plan import Plan
 from model_build.compression.rates import rates_above, rates_of
 from model_build.compression.rounding import LIMIT, LayerProblem, layer_problem, round_with_rate
@@ -78,9 +79,14 @@ def test_at_equal_error_the_rate_saves_bits() -> None:
 
 
 def test_codes_stay_within_the_limit() -> None:
-    one = problem()
-    codes = round_with_rate(one, np.full(OUTPUTS, 0.01), 0.0, rates_of(np.zeros((OUTPUTS, WIDTH), np.int32), 9), 9)
-    assert np.abs(codes).max() == 9
+    one, steps, rates = problem(), np.full(OUTPUTS, 0.001), rates_of(np.zeros((OUTPUTS, WIDTH), np.int32), LIMIT)
+    codes = round_with_rate(one, steps, 0.0, rates)
+    assert np.abs(codes).max() == LIMIT
+    pairs = partners(WIDTH, 1)
+    found = round_with_rate(one, steps, 0.0, rates, pairs)
+    assert np.abs(found).max() == LIMIT
+    sums = [np.abs(found[:, pairs >= 0]) + np.abs(found[:, pairs[pairs >= 0]])]
+    assert np.max(sums) <= PAIR_LIMIT < (np.abs(codes) + np.abs(codes[:, pairs])).max()
 
 
 def test_known_codes_stay_where_a_change_does_not_pay() -> None:

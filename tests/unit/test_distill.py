@@ -38,7 +38,7 @@ def kl(network: Network, images: NDArray[np.float32] = CHECK) -> float:
 
 
 def taught(student: Network, steps: int, checkpoint: Path | None = None) -> Network:
-    step = DistillCodes(tiny_network(), LEARN, CHECK, steps, limit=64, checkpoint=checkpoint)
+    step = DistillCodes(tiny_network(), LEARN, CHECK, steps, checkpoint=checkpoint)
     return Recipe([step]).apply(student, lambda _name, _share: None)
 
 
@@ -46,7 +46,7 @@ def test_the_student_learns_and_keeps_its_steps() -> None:
     """Measured on the pictures it learns from: forty-eight are too few to learn anything general."""
     from model_build.distill import Schedule, distill
 
-    student, schedule = compressed(eight_bits=False), Schedule(steps=150, batch=16, rate=0.003, limit=64)
+    student, schedule = compressed(eight_bits=False), Schedule(steps=150, batch=16, rate=0.003)
     made = distill(
         student,
         tiny_network(),
@@ -73,7 +73,7 @@ def test_a_run_that_was_cut_off_goes_on_from_its_checkpoint(tmp_path: Path) -> N
     from model_build import distill as module
 
     student, teacher, file = compressed(), tiny_network(), tmp_path / "state.pt"
-    schedule = module.Schedule(steps=60, batch=8, check_every=20, limit=64)
+    schedule = module.Schedule(steps=60, batch=8, check_every=20)
 
     class CutOffError(Exception):
         pass
