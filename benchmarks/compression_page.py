@@ -44,10 +44,15 @@ def _network(name: str, kept: Figures) -> Iterator[str]:
     yield _row("uncompressed", "fp32", kept["reference"])
     for arm, points in kept["arms"].items():
         yield from (_row(ARMS[arm], point["setting"], point) for point in points)
-    for mode, point in kept.get("search", {}).items():
-        yield _row(f"`--max-kl 0.04`, {mode}", f"{point['seconds']:.0f} s", point)
     yield ""
     yield from _equal(kept)
+    if "search" in kept:
+        yield "\n| whole compression | bytes | seconds | top-1 | top-5 | KL | ten views: top-1 | top-5 | KL |"
+        yield "|---|---|---|---|---|---|---|---|---|"
+        for mode, point in {"uncompressed": kept["reference"], **kept["search"]}.items():
+            cells = f"{point['bytes']:,} | {point.get('seconds', 0):.0f}"
+            yield f"| {mode} | {cells} | {_judged(point)} | {_judged(point['views'])} |"
+        yield ""
     if "digests" in kept:
         yield f"- compressed on 1, 2, 3 and all threads, and once more: {len(set(kept['digests']))} different digest(s)"
     for mode, point in kept.get("search", {}).items():
@@ -59,14 +64,16 @@ def _network(name: str, kept: Figures) -> Iterator[str]:
         yield f"\n| delta to a full fine-tune (40 steps) | {' | '.join(heads)} |"
         yield "|---|---|---|---|---|---|---|---|---|"
         for way, point in kept["delta"].items():
-            views = point["views"]
-            many = f"{100 * views['top1']:.2f} % | {100 * views['top5']:.2f} % | {views['kl']:.3f}"
-            yield f"| {way} | {point['bytes']:,} | {_accuracy(point)} | {many} |"
+            yield f"| {way} | {point['bytes']:,} | {_accuracy(point)} | {_judged(point['views'])} |"
     yield ""
 
 
 def _row(method: str, setting: str, point: Figures) -> str:
     return f"| {method} | {setting} | {point['bytes']:,} | {_accuracy(point)} |"
+
+
+def _judged(point: Figures) -> str:
+    return f"{100 * point['top1']:.1f} % | {100 * point['top5']:.1f} % | {point['kl']:.3f}"
 
 
 def _accuracy(point: Figures) -> str:
