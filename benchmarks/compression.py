@@ -101,7 +101,7 @@ def measure(name: str, results: Figures, wanted: Sequence[str]) -> None:
     network, console = load(SOURCES[name]), Console(highlight=False)
     judge = Judge(network)
     kept = results["networks"].setdefault(name, {"arms": {}})
-    kept["reference"] = judge.figures(network, 4 * network.architecture.parameters)
+    kept["reference"] = {**kept.get("reference", {}), **judge.figures(network, 4 * network.architecture.parameters)}
     learn = read_tensors([one.path for one in list_labelled(SAMPLE, 1000)[::2]], Preprocessing())
     makers = {
         "ours": lambda: arms.ours(network, learn, PRICES[name], eight_bits=False),
