@@ -20,7 +20,7 @@ from model_build.network import FloatLayer, Network
 from model_build.passes.compress_weights import CompressWeights, Outcome
 from model_build.passes.distill_codes import DistillCodes, require_torch
 from model_build.passes.quantize_activations import QuantizeActivations
-from model_build.pictures import View, read_tensors, read_views
+from model_build.pictures import View, read_tensors, read_uncropped, read_views
 from model_build.recipe import Gate, Pass, Progress, Recipe
 from model_build.release_folder import BuiltRelease
 from model_build.weights import exported, npz
@@ -116,9 +116,8 @@ def _passes(network: Network, wanted: Compression, on_outcome: Callable[[Outcome
     yield CompressWeights(learn, check, wanted.goal, base, on_outcome=on_outcome)
     if wanted.distill_steps:
         require_torch()
-        larger = prepared.model_copy(update={"crop_px": prepared.resize_px})
-        crops = read_tensors(wanted.pictures.learn, larger)
-        yield DistillCodes(network, crops, check, wanted.distill_steps, wanted.checkpoint)
+        whole = read_uncropped(wanted.pictures.learn, prepared)
+        yield DistillCodes(network, whole, check, wanted.distill_steps, wanted.checkpoint)
 
 
 def _order(wanted: Compression, passes: Sequence[Pass]) -> Order:

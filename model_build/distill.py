@@ -234,8 +234,9 @@ def _straight(values: Any, low: Any, high: Any) -> Any:
 def _rooms(layer: QuantizedLayer, *, paired: bool) -> NDArray[np.float32]:
     """Return how large each code may become; `paired` where codes meet 8-bit activations."""
     shape = layer.codes.shape
-    found = rooms(layer.codes.reshape(len(layer.codes), -1), partners(*shape[1:3])) if paired else np.int32(LIMIT)
-    return np.broadcast_to(np.asarray(found, np.float32).reshape(shape if paired else (1,)), shape).copy()
+    if not paired:
+        return np.full(shape, LIMIT, np.float32)
+    return rooms(layer.codes.reshape(len(layer.codes), -1), partners(*shape[1:3])).reshape(shape).astype(np.float32)
 
 
 def _latent(layer: QuantizedLayer, teacher: Layer) -> NDArray[np.float32]:

@@ -148,6 +148,15 @@ def read_tensors(paths: Sequence[Path], preprocessing: Preprocessing) -> NDArray
     return np.concatenate([preprocessing.tensor(read_pixels(path, preprocessing)) for path in paths])
 
 
+def read_uncropped(paths: Sequence[Path], preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Return tensors that crops are cut from: (len(paths), 3, resize_px, resize_px) float32.
+
+    Raises:
+        MalformedError: as `read_tensors`.
+    """
+    return read_tensors(paths, preprocessing.model_copy(update={"crop_px": preprocessing.resize_px}))
+
+
 def read_views(paths: Sequence[Path], preprocessing: Preprocessing, views: Sequence[View]) -> NDArray[np.float32]:
     """Return input tensors of several views of each picture: (len(views) × len(paths), 3, crop_px, crop_px) float32.
 
@@ -157,7 +166,7 @@ def read_views(paths: Sequence[Path], preprocessing: Preprocessing, views: Seque
     Raises:
         MalformedError: as `read_tensors`.
     """
-    whole = read_tensors(paths, preprocessing.model_copy(update={"crop_px": preprocessing.resize_px}))
+    whole = read_uncropped(paths, preprocessing)
     room, side = preprocessing.resize_px - preprocessing.crop_px, preprocessing.crop_px
     found = []
     for view in views:
